@@ -1,0 +1,63 @@
+"""The command line shared by all entry points: python-fire, with errors a user can act on."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import fire
+
+REPEATABLE = "--set"
+
+
+def run(main: Callable[..., None], arguments: Sequence[str] | None = None) -> None:
+    """Run ``main`` with the command line's flags as its keyword arguments.
+
+    A ``ValueError`` becomes one line on stderr and exit status 2. All flags are checked before
+    ``main`` starts: fire by itself would run it first and complain of a misspelt flag afterwards.
+
+    Args:
+        main: the entry point; its signature is the command line, its docstring the help text.
+        arguments: the command line without the program's name; default ``sys.argv[1:]``.
+    """
+    call: dict[str, object] = {}
+
+    @functools.wraps(main)
+    def record(*positional, **flags) -> None:
+        call["main"] = functools.partial(main, *positional, **flags)
+
+    words = gather_repeated(list(sys.argv[1:] if arguments is None else arguments))
+    fire.Fire(record, command=words, name=os.path.basename(sys.argv[0]))
+    if "main" not in call:  # fire printed help
+        return
+    try:
+        call["main"]()
+    except ValueError as error:
+        fail(error)
+
+
+def fail(error: ValueError) -> NoReturn:
+    """Print ``error`` as one line, naming the rank where it is not the first, and exit with 2."""
+    rank = int(os.environ.get("RANK", 0))
+    where = f" (rank {rank})" if rank else ""
+    message = " ".join(str(error).split())
+    print(f"error{where}: {message}", file=sys.stderr, flush=True)
+    sys.exit(2)
+
+
+def gather_repeated(words: list[str]) -> list[str]:
+    """Join ``--set a=1 --set b=2`` into one list-valued flag; fire would keep the last silently."""
+    rest: list[str] = []
+    settings: list[str] = []
+    remaining = iter(words)
+    for word in remaining:
+        if word == REPEATABLE:
+            settings.append(next(remaining, ""))
+        elif word.startswith(REPEATABLE + "="):
+            settings.append(word[len(REPEATABLE) + 1 :])
+        else:
+            rest.append(word)
+    return rest + ([f"{REPEATABLE}={settings!r}"] if settings else [])
