@@ -1,0 +1,1 @@
+"""The paper in pure torch: objective, weights γ, meta-objective, hypergradient."""

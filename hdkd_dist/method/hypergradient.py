@@ -1,0 +1,191 @@
+"""How L_val after one look-ahead step depends on γ (Eq. 8).
+
+With θ' = θ − ξ∇L_train(θ, γ) and v = ∇L_val(θ'), the chain rule gives, L_train = γ·ℓ being linear
+in γ,
+
+    ∂L_val/∂γ_i = −ξ ⟨∇ℓ_i(θ), v⟩,
+
+and ⟨∇ℓ_i(θ), v⟩ is the derivative of ℓ_i when θ moves along v. One forward-mode pass moves the
+logits along v; the closed forms of :func:`objective.loss_vector_derivative` then give all n
+entries. No second-order graph is built.
+
+All quantities are those of the *global* batch: over micro-batches they are averaged here, over
+ranks by ``mean``, at four places, in the same order on every rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from hdkd_dist.method.meta_objective import exit_weights
+from hdkd_dist.method.objective import cross_entropies, loss_vector, loss_vector_derivative
+
+Parameters = Mapping[str, Tensor]
+Forward = Callable[[Parameters, Tensor], Tensor]  # (parameters, images) → logits [K, B, C]
+Example = tuple[Tensor, Tensor]  # images [B, …], labels [B] of one micro-batch
+Mean = Callable[[Sequence[Tensor]], list[Tensor]]  # over ranks
+Solver = Callable[[Forward, Parameters, Parameters, Example, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Hypergradient:
+    """∂L_val/∂γ and what was seen on the way to it."""
+
+    gradient: Tensor  # [n]
+    ce: Tensor  # CE_k of the meta-validation batch at θ', [K]
+
+
+def hypergradient(
+    train_forward: Forward,
+    forward: Forward,
+    parameters: Parameters,
+    gamma: Tensor,
+    train_batch: Sequence[Example],
+    metaval_batch: Sequence[Example],
+    *,
+    step_size: float,
+    temperature: Tensor,
+    average_ce: Tensor | None,
+    alpha: float,
+    solver: Solver,
+    mean: Mean = list,
+) -> Hypergradient:
+    """The hypergradient by looking ahead one plain gradient step (Eqs. 8 to 10).
+
+    Args:
+        train_forward: the network as the training step runs it (gradient equilibrium included).
+        forward: the network as it is; ∇L_val is the true gradient.
+        parameters: θ, by name.
+        gamma: γ, [n].
+        train_batch: this rank's micro-batches of the training batch, all of one size.
+        metaval_batch: this rank's micro-batches of the meta-validation batch, all of one size.
+        step_size: ξ, the current learning rate.
+        temperature: T.
+        average_ce: E_k, [K]; ``None`` before the first observation.
+        alpha: α of Eq. 10.
+        solver: one of :data:`SOLVERS`.
+        mean: averages tensors over ranks; the default is that of a single process.
+
+    Returns:
+        The same on every rank.
+    """
+    theta = {name: value.detach() for name, value in parameters.items()}
+    step = training_gradient(
+        train_forward, theta, gamma.detach(), train_batch, temperature=temperature, mean=mean
+    )
+    ahead = {name: value - step_size * step[name] for name, value in theta.items()}
+    del step
+    v, ce = metaval_gradient(
+        forward, ahead, metaval_batch, average_ce=average_ce, alpha=alpha, mean=mean
+    )
+    del ahead
+    entries = average(
+        solver(train_forward, theta, v, example, temperature) for example in train_batch
+    )
+    return Hypergradient(gradient=-step_size * mean([entries])[0], ce=ce)
+
+
+def training_gradient(
+    forward: Forward,
+    theta: Parameters,
+    gamma: Tensor,
+    batch: Sequence[Example],
+    *,
+    temperature: Tensor,
+    mean: Mean,
+) -> dict[str, Tensor]:
+    """∇_θ L_train(θ, γ) of the global batch, by name (Eq. 5)."""
+
+    def objective(logits: Tensor, labels: Tensor) -> Tensor:
+        return gamma @ loss_vector(logits, labels, temperature)
+
+    return mean_gradient(forward, theta, batch, objective, mean)
+
+
+def metaval_gradient(
+    forward: Forward,
+    theta: Parameters,
+    batch: Sequence[Example],
+    *,
+    average_ce: Tensor | None,
+    alpha: float,
+    mean: Mean,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """v = ∇_θ L_val(θ) of the global batch, by name, and CE_1..CE_K of that batch, [K].
+
+    Eq. 10 is not linear in CE_k, so the weights of the exits' gradients need the global CE_k
+    before any backward pass. A single micro-batch keeps its graph meanwhile; of several, a first
+    forward pass without a graph finds CE_k.
+    """
+    leaves = differentiable(theta)
+    with torch.set_grad_enabled(len(batch) == 1):
+        local = [cross_entropies(forward(leaves, images), labels) for images, labels in batch]
+    ce = mean([average(losses.detach() for losses in local)])[0]
+    weights = exit_weights(ce, ce if average_ce is None else average_ce, alpha)
+    if len(batch) == 1:
+        gradient = mean(torch.autograd.grad(weights @ local[0], list(leaves.values())))
+        return dict(zip(leaves, gradient, strict=True)), ce
+
+    def objective(logits: Tensor, labels: Tensor) -> Tensor:
+        return weights @ cross_entropies(logits, labels)
+
+    return mean_gradient(forward, theta, batch, objective, mean), ce
+
+
+def mean_gradient(
+    forward: Forward,
+    theta: Parameters,
+    batch: Sequence[Example],
+    objective: Callable[[Tensor, Tensor], Tensor],
+    mean: Mean,
+) -> dict[str, Tensor]:
+    """∇_θ of ``objective(logits, labels)``, averaged over micro-batches and ranks, by name."""
+    leaves = differentiable(theta)
+    total: list[Tensor] | None = None
+    for images, labels in batch:
+        loss = objective(forward(leaves, images), labels) / len(batch)
+        gradient = torch.autograd.grad(loss, list(leaves.values()))
+        total = list(gradient) if total is None else torch._foreach_add(total, gradient)
+    return dict(zip(leaves, mean(total), strict=True))
+
+
+def jvp(
+    forward: Forward, theta: Parameters, v: Parameters, example: Example, temperature: Tensor
+) -> Tensor:
+    """⟨∇ℓ_i(θ), v⟩ for all i by one forward-mode pass, [n]: exact, and without any graph."""
+    images, labels = example
+    with torch.no_grad(), forward_ad.dual_level():
+        moving = {name: forward_ad.make_dual(value, v[name]) for name, value in theta.items()}
+        logits, tangents = forward_ad.unpack_dual(forward(moving, images))
+    return loss_vector_derivative(logits, tangents, labels, temperature)
+
+
+def second_order(
+    forward: Forward, theta: Parameters, v: Parameters, example: Example, temperature: Tensor
+) -> Tensor:
+    """⟨∇ℓ_i(θ), v⟩ for all i by double backward, [n]: the reference for :func:`jvp`."""
+    images, labels = example
+    leaves = differentiable(theta)
+    losses = loss_vector(forward(leaves, images), labels, temperature)
+    gamma = torch.ones_like(losses, requires_grad=True)
+    gradient = torch.autograd.grad(gamma @ losses, list(leaves.values()), create_graph=True)
+    along_v = sum((g * v[name]).sum() for name, g in zip(leaves, gradient, strict=True))
+    return torch.autograd.grad(along_v, gamma)[0]
+
+
+SOLVERS: dict[str, Solver] = {"jvp": jvp, "second_order": second_order}
+
+
+def differentiable(theta: Parameters) -> dict[str, Tensor]:
+    """θ as leaves that a gradient can be taken for, sharing memory with the given tensors."""
+    return {name: value.detach().requires_grad_() for name, value in theta.items()}
+
+
+def average(values: Iterable[Tensor]) -> Tensor:
+    """The mean of equally shaped tensors."""
+    return torch.stack(list(values)).mean(dim=0)

@@ -1,0 +1,75 @@
+"""The loss vector ℓ (Eqs. 1 and 2) and its directional derivative; L_train = γ·ℓ (Eq. 5)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hdkd_dist.method.layout import LossLayout
+
+
+def loss_vector(logits: Tensor, labels: Tensor, temperature: Tensor | float) -> Tensor:
+    """All losses of a multi-exit network, means over the batch.
+
+    CE_k is the cross-entropy of exit k. KD_{i→j} = −T² · mean_b Σ_c softmax(z_i/T)_c ·
+    log_softmax(z_j/T)_c (Eq. 2, with teacher and student in Hinton's order) for every teacher
+    i > student j; no gradient reaches the teacher. One matrix product yields all pairs.
+
+    Args:
+        logits: [K, B, C], exit by exit.
+        labels: [B], class indices.
+        temperature: T, a number or a tensor without dimensions.
+
+    Returns:
+        ℓ, [n] in the order of :class:`LossLayout`, float32 or wider.
+    """
+    logits = full_precision(logits)
+    num_exits, batch, _ = logits.shape
+    ce = cross_entropies(logits, labels)
+    teachers = F.softmax(logits.detach() / temperature, dim=-1)
+    students = F.log_softmax(logits / temperature, dim=-1)
+    kd = -(temperature**2) * (teachers.flatten(1) @ students.flatten(1).T) / batch
+    return LossLayout(num_exits).join(ce, kd)
+
+
+def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """CE_1..CE_K (Eq. 1) of logits [K, B, C] and labels [B]: [K], means over the batch."""
+    log_probabilities = F.log_softmax(full_precision(logits), dim=-1)
+    chosen = labels.expand(logits.shape[0], -1).unsqueeze(-1)
+    return -log_probabilities.gather(-1, chosen).squeeze(-1).mean(dim=1)
+
+
+def loss_vector_derivative(
+    logits: Tensor, tangents: Tensor, labels: Tensor, temperature: Tensor | float
+) -> Tensor:
+    """dℓ for logits that move along ``tangents``: the closed forms behind Eq. 8.
+
+    dCE_k = mean_b (softmax(z_k) − onehot)·dz_k and, the teacher being a constant,
+    dKD_{i→j} = T · mean_b (softmax(z_j/T) − softmax(z_i/T))·dz_j.
+
+    Args:
+        logits: z, [K, B, C].
+        tangents: dz, [K, B, C].
+        labels: [B], class indices.
+        temperature: T.
+
+    Returns:
+        [n] in the order of :class:`LossLayout`.
+    """
+    logits, tangents = full_precision(logits), full_precision(tangents)
+    num_exits, batch, _ = logits.shape
+    chosen = labels.expand(num_exits, -1).unsqueeze(-1)
+    along_softmax = (F.softmax(logits, dim=-1) * tangents).sum(dim=-1)
+    along_label = tangents.gather(-1, chosen).squeeze(-1)
+    d_ce = (along_softmax - along_label).mean(dim=1)
+
+    softened = F.softmax(logits / temperature, dim=-1).flatten(1)
+    products = softened @ tangents.flatten(1).T  # [i, j] = Σ_b softmax(z_i/T)·dz_j
+    d_kd = temperature * (products.diagonal() - products) / batch
+    return LossLayout(num_exits).join(d_ce, d_kd)
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """``values`` in float32 (float64 stays): losses are never taken in half precision."""
+    return values if values.dtype == torch.float64 else values.float()
