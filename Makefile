@@ -1,0 +1,42 @@
+# `make` lists the targets. PYTHON=… chooses the interpreter, TORCH=… the build of PyTorch
+# (for example TORCH="torch==2.13.0"); both are remembered in .venv.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test lint format clean distclean
+
+# The caller's Python settings, locale and home directory make no difference to what runs here.
+unexport PYTHONPATH PYTHONHOME
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export LC_ALL := C.UTF-8
+export MPLCONFIGDIR := $(CURDIR)/.venv/cache/matplotlib
+export TORCH_EXTENSIONS_DIR := $(CURDIR)/.venv/cache/torch_extensions
+WANDB_MODE ?= offline
+export PYTHON TORCH WANDB_MODE
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
+
+setup: ## install what is missing: system packages, then .venv with everything pinned
+	@bash setup/install.sh
+
+quickstart: setup ## train HDKD on scikit-learn's digits; the result is in runs/quickstart
+	deepspeed hdkd_dist/train.py --ds_config ds_configs/quickstart.json
+
+test: setup ## run all tests; ARGS="-k name" passes options to pytest
+	python -m pytest $(ARGS)
+
+lint: setup ## check style and formatting
+	ruff check .
+	ruff format --check .
+
+format: setup ## fix style and formatting
+	ruff check --fix .
+	ruff format .
+
+clean: ## remove caches and build leftovers; keeps .venv, data and runs
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+distclean: clean ## remove .venv as well; keeps data and runs
+	rm -rf .venv
