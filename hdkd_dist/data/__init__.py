@@ -1,0 +1,1 @@
+"""Prepared data sets: drawing, writing, and reading them as streams with FFCV."""

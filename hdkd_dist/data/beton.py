@@ -1,0 +1,159 @@
+"""Writing one split as a ``.beton`` file with FFCV.
+
+FFCV's ``DatasetWriter`` supplies the file format; its handling of processes is replaced, because
+it waits for ever for a worker that died, ignores short writes on a full disk, drops the allocation
+table without a word when numpy refuses it (readers then find no images), and lays pages out in the
+order in which workers finish. Here workers encode and this process alone writes, in order, so that
+the file is the same, byte for byte, for any number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from ffcv.fields import IntField, RGBImageField
+from ffcv.types import ALLOC_TABLE_TYPE
+from ffcv.utils import align_to_page
+from ffcv.writer import MAX_PAGE_SIZE, MIN_PAGE_SIZE, DatasetWriter
+from tqdm import tqdm
+
+from hdkd_dist.data.samples import FieldOptions, Sample
+from hdkd_dist.data.workers import ordered_map, progress_bar
+
+CHUNK = 16  # samples per job: 16 raw images of 500 px are 12 MB
+
+
+class PageTooSmallError(Exception):
+    """A sample does not fit into one page; ``size`` is the number of bytes it needs."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"a sample needs {size:,} bytes")
+        self.size = size
+
+
+class Encoder:
+    """Encodes chunks of samples; runs in the workers."""
+
+    def __init__(self, samples: Sequence[Sample], options: FieldOptions, split: str) -> None:
+        self.samples = samples
+        self.options = options
+        self.split = split
+        self.field = RGBImageField(
+            write_mode=options.write_mode,
+            max_resolution=options.max_side,
+            jpeg_quality=options.quality,
+            compress_probability=options.proportion,
+        )
+
+    def __call__(self, positions: range) -> list[tuple[np.ndarray, np.ndarray, int]]:
+        """Return image metadata (one record), stored bytes and label for each position."""
+        cv2.setNumThreads(1)  # its thread pool does not survive a fork
+        return [self.encode(position) for position in positions]
+
+    def encode(self, position: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Encode one sample; ``ValueError`` names it if that fails."""
+        stored = np.empty(0, np.uint8)
+
+        def keep(size: int) -> tuple[int, np.ndarray]:
+            nonlocal stored
+            stored = np.empty(size, np.uint8)
+            return 0, stored
+
+        try:
+            image, label = self.samples[position]
+            record = np.zeros(1, self.field.metadata_type)
+            if self.options.write_mode == "proportion":
+                np.random.seed(position)  # FFCV draws from numpy's global generator
+            self.field.encode(record, image, keep)
+        except Exception as error:
+            raise ValueError(
+                f"cannot encode image {position} of the {self.split} split: {error}"
+            ) from error
+        return record, stored, int(label)
+
+
+class BetonWriter(DatasetWriter):
+    """FFCV's file format, written in order by one process."""
+
+    def write(self, encoder: Encoder, samples: int, workers: int, progress: tqdm) -> None:
+        """Encode and write ``samples`` samples; the fields are image, label and index."""
+        self.num_samples = samples
+        self.prepare()
+        # prepare() wants it for FFCV's own workers; a plain array spares containers' small /dev/shm
+        self.metadata_sm.close()
+        self.metadata_sm.unlink()
+        metadata = np.zeros(samples, self.metadata_type)
+        table = np.zeros(samples, ALLOC_TABLE_TYPE)
+        jobs = (range(i, min(i + CHUNK, samples)) for i in range(0, samples, CHUNK))
+        end = align_to_page(self.data_region_start, self.page_size)
+        encoded = ordered_map(encoder, jobs, workers)
+        with closing(encoded), open(self.fname, "r+b") as file:
+            index = 0
+            for chunk in encoded:
+                for record, stored, label in chunk:
+                    start = self.place(end, stored.nbytes)
+                    file.seek(start)
+                    file.write(stored.data)
+                    end = start + stored.nbytes
+                    record["data_ptr"] = start
+                    metadata[index] = (record[0], label, index)
+                    table[index] = (index, start, stored.nbytes)
+                    index += 1
+                progress.update(len(chunk))
+            self.header["alloc_table_ptr"] = file.seek(align_to_page(end, self.page_size))
+            file.write(table.tobytes())
+            file.seek(self.metadata_start)
+            file.write(metadata.tobytes())
+            file.seek(0)
+            file.write(self.header.tobytes())
+
+    def place(self, end: int, size: int) -> int:
+        """Return where ``size`` bytes go after ``end``: no sample may cross a page's end."""
+        if size > self.page_size:
+            raise PageTooSmallError(size)
+        fits = end % self.page_size + size <= self.page_size
+        return end if fits else align_to_page(end, self.page_size)
+
+
+def write_beton(
+    path: Path,
+    samples: Sequence[Sample],
+    options: FieldOptions,
+    workers: int,
+    page_size: int = MIN_PAGE_SIZE,
+) -> None:
+    """Write ``samples`` to ``path`` with the fields image, label and index (position).
+
+    Args:
+        path: the file; its stem names the split in progress and errors.
+        samples: pairs of an image ([H,W,3] uint8 or a PIL image in RGB) and a label.
+        options: how images are stored.
+        workers: processes that encode; the file does not depend on it.
+        page_size: power of 2; the smallest that FFCV allows serves random access best. A larger
+            one is taken where a sample needs it.
+
+    Raises:
+        ValueError: an image that cannot be encoded, a dead worker, a full disk.
+    """
+    fields: dict[str, Any] = {"image": None, "label": IntField(), "index": IntField()}
+    encoder = Encoder(samples, options, path.stem)
+    fields["image"] = encoder.field
+    try:
+        with progress_bar(len(samples), f"writing {path.stem}") as progress:
+            BetonWriter(str(path), fields, page_size).write(
+                encoder, len(samples), workers, progress
+            )
+    except PageTooSmallError as error:
+        page_size = 1 << (error.size - 1).bit_length()
+        if page_size >= MAX_PAGE_SIZE:
+            raise ValueError(f"{path.stem}: {error}, more than FFCV can store") from error
+        write_beton(path, samples, options, workers, page_size)
+    except OSError as error:
+        raise ValueError(
+            f"cannot write {path}: {error.strerror}; free some space or choose another --out"
+        ) from error

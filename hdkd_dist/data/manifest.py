@@ -1,0 +1,173 @@
+"""The manifest of a prepared data set: what is in the folder, where it came from, how to read it.
+
+Standard library only, so that any machine can read it; FFCV is needed for the images alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict
+
+FORMAT = 1
+FILE_NAME = "manifest.json"
+SPLITS = ("train", "metaval", "test")
+
+
+class ImageFormat(TypedDict):
+    """``size``: side in pixels, None where sizes vary; ``mean``, ``std``: per channel, in 0..1."""
+
+    size: int | None
+    mean: list[float]
+    std: list[float]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One ``.beton`` file: its name in the folder, size in bytes, and images per class."""
+
+    file: str
+    samples: int
+    bytes: int
+    sha256: str
+    per_class: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A prepared data set.
+
+    Attributes:
+        folder: where it lies (not part of the file).
+        name: what reports call the data set.
+        job: everything that was asked for when it was prepared, and the source's identity.
+        classes: their names; a label is a position in this list.
+        image: size and normalisation constants, see ``ImageFormat``.
+        augmentation: ``{"flip": bool, "translate": pixels}`` or
+            ``{"flip": True, "resized_crop": True}``.
+        splits: ``"train"``, ``"metaval"`` and ``"test"``.
+        skipped: names of corrupt source files that were left out.
+    """
+
+    folder: Path
+    name: str
+    job: Mapping[str, Any]
+    classes: tuple[str, ...]
+    image: ImageFormat
+    augmentation: Mapping[str, Any]
+    splits: Mapping[str, Split]
+    skipped: tuple[str, ...] = field(default=())
+
+    def path(self, split: str) -> Path:
+        """Return the ``.beton`` file of ``split``; ``ValueError`` where there is no such split."""
+        if split not in self.splits:
+            raise ValueError(
+                f"{self.folder} has no split {split!r}: choose one of {', '.join(self.splits)}"
+            )
+        return self.folder / self.splits[split].file
+
+
+def write(manifest: Manifest) -> None:
+    """Write ``manifest`` into its folder as ``manifest.json``."""
+    content = {"format": FORMAT} | asdict(manifest)
+    del content["folder"]
+    with open(manifest.folder / FILE_NAME, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+
+
+def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
+    """Read the manifest in ``folder`` and check that its files are there in full size.
+
+    Raises:
+        ValueError: one line, for a missing folder or manifest, malformed JSON, an unknown format,
+            missing or wrong entries, and a missing or truncated ``.beton`` file.
+    """
+    folder = Path(folder)
+    path = folder / FILE_NAME
+    again = "remove the folder and prepare the data set again"
+    if not path.is_file():
+        what = f"{folder} has no {FILE_NAME}" if folder.exists() else f"{folder} does not exist"
+        raise ValueError(
+            f"no prepared data set: {what}; prepare one with data_prep/cifar100.py, "
+            f"data_prep/imagefolder.py or data_prep/digits.py, e.g. "
+            f"python data_prep/digits.py --out {folder}"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {path}: {error}; {again}") from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise ValueError(f"{path} has format {found!r}, this version reads {FORMAT}: {again}")
+    try:
+        manifest = parse(folder, content)
+    except (KeyError, TypeError, AttributeError) as error:
+        detail = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{path} is not a manifest of this project ({detail}): {again}") from error
+    for split in manifest.splits:
+        check_size(manifest, split, again)
+    return manifest
+
+
+def parse(folder: Path, content: Mapping[str, Any]) -> Manifest:
+    """Build a ``Manifest`` from the parsed JSON; ``KeyError``, ``TypeError`` if it does not fit."""
+    splits = {}
+    for name in SPLITS:
+        entry = content["splits"][name]
+        if Path(entry["file"]).name != entry["file"]:
+            raise TypeError(f"{entry['file']!r} is not a plain file name")
+        split = Split(**(entry | {"per_class": tuple(entry["per_class"])}))
+        if not isinstance(split.bytes, int) or not isinstance(split.samples, int):
+            raise TypeError(f"bytes and samples of {name} are not whole numbers")
+        if len(split.per_class) != len(content["classes"]) or sum(split.per_class) != split.samples:
+            raise TypeError(f"per_class of {name} does not fit the classes and samples")
+        splits[name] = split
+    image = content["image"]
+    if len(image["mean"]) != 3 or len(image["std"]) != 3:
+        raise TypeError("mean and std need one number per channel")
+    return Manifest(
+        folder=folder,
+        name=content["name"],
+        job=dict(content["job"]),
+        classes=tuple(content["classes"]),
+        image={"size": image["size"], "mean": image["mean"], "std": image["std"]},
+        augmentation=dict(content["augmentation"]),
+        splits=splits,
+        skipped=tuple(content["skipped"]),
+    )
+
+
+def check_size(manifest: Manifest, split: str, again: str) -> None:
+    """Raise ``ValueError`` if the split's file is missing or not as long as it was written."""
+    path = manifest.path(split)
+    if not path.is_file():
+        raise ValueError(f"{path} is missing, though {FILE_NAME} lists it: {again}")
+    size, expected = path.stat().st_size, manifest.splits[split].bytes
+    if size != expected:
+        what = "truncated" if size < expected else "not the file that was written"
+        raise ValueError(f"{path} is {what} ({size:,} bytes instead of {expected:,}): {again}")
+
+
+def verify(manifest: Manifest) -> None:
+    """Read every file and raise ``ValueError`` at the first whose sha256 is not the manifest's."""
+    for split in manifest.splits:
+        path = manifest.path(split)
+        if sha256_of(path) != manifest.splits[split].sha256:
+            raise ValueError(
+                f"{path} is damaged (its sha256 differs from {FILE_NAME}): "
+                f"remove the folder and prepare the data set again"
+            )
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Hexadecimal sha256 of a file's content."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
