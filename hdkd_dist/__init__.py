@@ -1,3 +1,3 @@
-"""hdkd_dist: distributed training of multi-exit networks with harmonized dense knowledge distillation."""
+"""Distributed training of multi-exit networks with Harmonized Dense Knowledge Distillation."""
 
 __version__ = "0.1.0"

@@ -1,10 +1,9 @@
 """Writing one split as a ``.beton`` file with FFCV.
 
 FFCV's ``DatasetWriter`` supplies the file format; its handling of processes is replaced, because
-it waits for ever for a worker that died, ignores short writes on a full disk, drops the allocation
-table without a word when numpy refuses it (readers then find no images), and lays pages out in the
-order in which workers finish. Here workers encode and this process alone writes, in order, so that
-the file is the same, byte for byte, for any number of workers.
+it waits for ever for a worker that died, does not notice short writes on a full disk, and lays
+pages out in the order in which workers finish. Here workers encode and this process alone writes,
+in order, so that the file is the same, byte for byte, for any number of workers.
 """
 
 from __future__ import annotations

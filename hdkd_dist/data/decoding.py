@@ -32,8 +32,8 @@ def decode_rgb(data: bytes) -> Image.Image:
 def find_fault(data: bytes, max_side: int | None) -> str | None:
     """Return why an image cannot be used, or None.
 
-    All of it is decoded, at the lowest scale that JPEG offers: that finds truncation in a third of
-    the time.
+    All of it is decoded, but at the lowest scale that JPEG offers: that finds truncation in about
+    half the time.
     """
     try:
         with warnings.catch_warnings():

@@ -18,6 +18,14 @@ FILE_NAME = "manifest.json"
 SPLITS = ("train", "metaval", "test")
 
 
+EMBEDDED = "digits"  # the name of the data set that needs no download
+
+
+def data_folder(data: str) -> Path:
+    """The folder that a run's ``data`` setting names: itself, or the embedded data set's."""
+    return Path("data", EMBEDDED) if data == EMBEDDED else Path(data)
+
+
 class ImageFormat(TypedDict):
     """``size``: side in pixels, None where sizes vary; ``mean``, ``std``: per channel, in 0..1."""
 

@@ -7,11 +7,12 @@ import re
 import shutil
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+
+_open: set[Path] = set()  # for the signal handler, which nothing else can tell
 
 
 @contextmanager
@@ -30,9 +31,11 @@ def staging_folder(out: Path) -> Iterator[Path]:
         raise ValueError(
             f"cannot create {folder}: {error.strerror}; choose another --out"
         ) from error
+    _open.add(folder)
     try:
         yield folder
     finally:
+        _open.discard(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -81,11 +84,19 @@ def is_alive(pid: int) -> bool:
 
 
 def exit_on_signals() -> None:
-    """Let SIGTERM and Ctrl-C unwind the stack, so that staging folders go; status 128 + signal."""
+    """Let SIGTERM and Ctrl-C remove open staging folders and exit with status 128 + signal.
+
+    The handler does both itself: an exception raised in it could land in a place that swallows
+    exceptions, such as Python's own callbacks around a fork. Workers follow when they find their
+    parent gone.
+    """
+    owner = os.getpid()
 
     def leave(number: int, _: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the cleaning
-        sys.exit(128 + number)
+        if os.getpid() == owner:  # a fork that has not set its own handlers yet owns nothing
+            for folder in _open:
+                shutil.rmtree(folder, ignore_errors=True)
+        os._exit(128 + number)
 
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, leave)

@@ -1,0 +1,186 @@
+"""The streams of a run, read with FFCV: training, meta-validation, and evaluation."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from ffcv.fields.basics import IntDecoder
+from ffcv.fields.rgb_image import CenterCropRGBImageDecoder, SimpleRGBImageDecoder
+from ffcv.loader import Loader, OrderOption
+from ffcv.pipeline.operation import Operation
+from ffcv.transforms import Squeeze, ToDevice, ToTensor, ToTorchImage
+from ffcv.traversal_order.base import TraversalOrder
+from torch import Tensor
+
+from hdkd_dist.data.augment import Flip, RandomResizedCrop, Translate
+from hdkd_dist.data.keyed_random import AugmentationKey
+from hdkd_dist.data.manifest import Manifest
+from hdkd_dist.data.order import (
+    METAVAL,
+    TRAIN,
+    Share,
+    evaluation_order,
+    metaval_order,
+    train_order,
+)
+
+EVALUATION_CROP = 224 / 256  # of the shorter side, where images have different sizes
+
+
+class Batch(NamedTuple):
+    """A micro-batch on the run's device."""
+
+    images: Tensor  # [B, 3, H, W], uint8
+    labels: Tensor  # [B], int64
+    indices: Tensor  # [B], int64: positions in the split
+
+    @property
+    def example(self) -> tuple[Tensor, Tensor]:
+        """What a loss needs: images and labels."""
+        return self.images, self.labels
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a process reads: none of it changes what the streams contain."""
+
+    device: torch.device
+    workers: int = 1
+    os_cache: bool = True  # share the page cache between the ranks of a node
+
+
+class GivenOrder(TraversalOrder):
+    """FFCV's hook for an order of ours: the samples of the pass that starts now."""
+
+    samples: np.ndarray
+
+    def sample_order(self, epoch: int) -> np.ndarray:
+        """The order that was given last; FFCV's own count of epochs is not used."""
+        return self.samples
+
+
+class SplitReader:
+    """One split of a prepared data set, readable in any order, augmented or not.
+
+    Only one pass is under way at a time, and it is read to its end: FFCV leaks the threads of a
+    pass that is left early.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        split: str,
+        *,
+        image_size: int,
+        batch: int,
+        reading: Reading,
+        augment: bool,
+    ):
+        self.key = AugmentationKey()
+        self.samples = manifest.splits[split].samples
+        decoder = image_pipeline(manifest, image_size, self.key if augment else None)
+        with unchanged_thread_count():
+            self._loader = Loader(
+                str(manifest.path(split)),
+                batch_size=batch,
+                num_workers=reading.workers,
+                os_cache=reading.os_cache,
+                order=OrderOption.SEQUENTIAL,
+                drop_last=False,
+                pipelines={
+                    "image": [*decoder, ToTensor(), ToDevice(reading.device), ToTorchImage()],
+                    "label": number_pipeline(reading.device),
+                    "index": number_pipeline(reading.device),
+                },
+            )
+        self._order = GivenOrder(self._loader)
+        self._loader.traversal_order = self._order
+
+    def read(self, samples: np.ndarray, *, seed: int = 0, epoch: int = 0) -> Iterator[Batch]:
+        """Yield the given samples in micro-batches, augmented for (seed, epoch)."""
+        self.key.set(seed, epoch)
+        self._order.samples = samples
+        self._loader.first_traversal_order = samples  # FFCV's length of a pass
+        with unchanged_thread_count():
+            batches = iter(self._loader)
+        for images, labels, indices in batches:
+            # FFCV hands out views of a few buffers that it fills again.
+            yield Batch(images.clone(), labels.clone(), indices.clone())
+
+
+def image_pipeline(
+    manifest: Manifest, image_size: int, key: AugmentationKey | None
+) -> list[Operation]:
+    """Decoder and augmentations that give images of ``image_size``; no ``key``, no augmentation.
+
+    Raises:
+        ValueError: if the data set's images all have another size.
+    """
+    stored_size = manifest.image["size"]
+    if stored_size not in (None, image_size):
+        raise ValueError(
+            f"the network takes images of {image_size} px but those in {manifest.folder} have "
+            f"{stored_size}: choose another preset or set hdkd.model.overrides.input_size"
+        )
+    if key is None:
+        if stored_size is None:
+            return [CenterCropRGBImageDecoder((image_size, image_size), EVALUATION_CROP)]
+        return [SimpleRGBImageDecoder()]
+    augmentation = manifest.augmentation
+    operations: list[Operation] = [
+        RandomResizedCrop(key, image_size) if stored_size is None else SimpleRGBImageDecoder()
+    ]
+    if augmentation.get("translate"):
+        operations.append(Translate(key, augmentation["translate"]))
+    if augmentation.get("flip"):
+        operations.append(Flip(key))
+    return operations
+
+
+def number_pipeline(device: torch.device) -> list[Operation]:
+    """Labels and indices: [B] int64 on the device."""
+    return [IntDecoder(), ToTensor(), Squeeze(1), ToDevice(device)]
+
+
+def train_epoch(
+    reader: SplitReader, share: Share, *, seed: int, epoch: int
+) -> Iterator[list[Batch]]:
+    """One epoch of training: at each step this rank's micro-batches, one per accumulation step."""
+    order = train_order(seed, epoch, reader.samples, share)
+    batches = reader.read(order, seed=2 * seed + TRAIN, epoch=epoch)
+    return in_steps(batches, share.accumulation)
+
+
+def metaval_stream(reader: SplitReader, share: Share, *, seed: int) -> Iterator[list[Batch]]:
+    """The endless meta-validation stream, step by step like :func:`train_epoch`."""
+    for round_ in itertools.count():
+        order = metaval_order(seed, round_, reader.samples, share)
+        batches = reader.read(order, seed=2 * seed + METAVAL, epoch=round_)
+        yield from in_steps(batches, share.accumulation)
+
+
+def evaluation_pass(reader: SplitReader, rank: int, world_size: int) -> Iterator[Batch]:
+    """This rank's part of a split; over all ranks each sample comes exactly once."""
+    return reader.read(evaluation_order(reader.samples, rank, world_size))
+
+
+def in_steps(batches: Iterator[Batch], accumulation: int) -> Iterator[list[Batch]]:
+    """Group micro-batches into steps of ``accumulation``; ends when they do."""
+    while step := list(itertools.islice(batches, accumulation)):
+        yield step
+
+
+@contextmanager
+def unchanged_thread_count() -> Iterator[None]:
+    """FFCV sets torch's number of threads to its own number of workers; undo that."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,1 @@
+"""Using a trained network: needs neither DeepSpeed nor FFCV nor pydantic."""

@@ -1,0 +1,69 @@
+"""``results.json``: what a finished run is worth, exit by exit."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from hdkd_dist.inference.anytime import percentages
+from hdkd_dist.models import ExitCosts
+
+FILE_NAME = "results.json"
+
+
+def exit_rows(costs: ExitCosts, validation: Tensor, test: Tensor | None) -> list[dict[str, Any]]:
+    """One row per exit: cost, and accuracy in percent.
+
+    Args:
+        costs: of the network.
+        validation: counts of :func:`count_correct` on the validation split.
+        test: the same on the test split; None if it was not evaluated.
+    """
+    columns: dict[str, Sequence[float]] = {
+        "exit": range(1, len(costs.mmac) + 1),
+        "mmac": costs.mmac,
+        "params": costs.params,
+    }
+    columns["val_top1"], columns["val_top5"] = percentages(validation)
+    if test is not None:
+        columns["top1"], columns["top5"] = percentages(test)
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def update_results(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to a run's results, keeping what is there; the file is replaced as a whole."""
+    file = folder / FILE_NAME
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    results = {**known, **values}
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, file)
+    return results
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The per-exit table, for the console."""
+    titles = {
+        "exit": "exit",
+        "mmac": "MMAC",
+        "params": "parameters",
+        "val_top1": "val top-1",
+        "val_top5": "val top-5",
+        "top1": "test top-1",
+        "top5": "test top-5",
+    }
+    shown = {name: title for name, title in titles.items() if name in rows[0]}
+    lines = [list(shown.values())]
+    for row in rows:
+        cells = [row[name] for name in shown]
+        lines.append([f"{c:.2f}" if isinstance(c, float) else f"{c:,}" for c in cells])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    )

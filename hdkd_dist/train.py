@@ -1,0 +1,52 @@
+"""Train a multi-exit network: ``deepspeed hdkd_dist/train.py --ds_config ds_configs/….json``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hdkd_dist import cli
+
+
+def main(
+    ds_config: str,
+    method: str | None = None,
+    data: str | None = None,
+    out: str | None = None,
+    seed: int | None = None,
+    epochs: int | None = None,
+    test: bool | None = None,
+    set: Sequence[str] = (),
+    local_rank: int = 0,
+) -> None:
+    """Train one of the paper's seven methods as a configuration says.
+
+    Args:
+        ds_config: the JSON file: DeepSpeed's configuration and the section "hdkd".
+        method: msdnet, dbt, impr, naive_dkd, hmsdnet, hdbt or hdkd.
+        data: a folder that data_prep has written, or "digits".
+        out: the run's folder.
+        seed: of initial parameters, order and augmentation.
+        epochs: of the whole schedule; milestones and warm-up scale along.
+        test: whether the test split is evaluated at the end.
+        set: any other setting, as section.name=value; may be repeated.
+        local_rank: given by the deepspeed launcher.
+    """
+    # DeepSpeed takes seconds to import: help and misspelt flags need not wait for it.
+    from hdkd_dist.training import ranks
+    from hdkd_dist.training.config import load_config, parse_settings
+    from hdkd_dist.training.session import execute
+
+    flags = {
+        "hdkd.method": method,
+        "hdkd.data.path": data,
+        "hdkd.run.out": out,
+        "hdkd.run.seed": seed,
+        "hdkd.run.test": test,
+    }
+    overrides = {key: value for key, value in flags.items() if value is not None}
+    overrides |= parse_settings([set] if isinstance(set, str) else set)
+    execute(load_config(ds_config, overrides, ranks.world_size(), epochs))
+
+
+if __name__ == "__main__":
+    cli.run(main)

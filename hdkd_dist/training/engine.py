@@ -1,0 +1,105 @@
+"""The DeepSpeed engine around a network: data parallelism, optimiser, learning rate."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed.accelerator import get_accelerator
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from hdkd_dist.method.hypergradient import Forward, Parameters
+from hdkd_dist.training import ranks
+from hdkd_dist.training.config import Config
+from hdkd_dist.training.schedule import learning_rate, schedule
+
+Prepare = Callable[[Tensor], Tensor]  # stored images → what the network sees
+
+
+def join_ranks() -> torch.device:
+    """Start the process group and return this rank's device."""
+    deepspeed.utils.logger.setLevel(logging.WARNING)
+    ranks.complete_environment()
+    deepspeed.init_distributed(dist_backend=None, verbose=False)
+    accelerator = get_accelerator()
+    if accelerator.device_name() == "cpu":
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks.local_world_size()))
+        return torch.device("cpu")
+    accelerator.set_device(ranks.local_rank())
+    return torch.device(accelerator.device_name(ranks.local_rank()))
+
+
+def build_engine(
+    network: nn.Module, config: Config, steps_per_epoch: int
+) -> deepspeed.DeepSpeedEngine:
+    """The network in a DeepSpeed engine, with the schedule of ``config``."""
+    settings = copy.deepcopy(config.deepspeed)
+    rate = learning_rate(config.hdkd.schedule, settings["train_batch_size"])
+    settings["optimizer"].setdefault("params", {})["lr"] = rate
+    settings.setdefault("steps_per_print", 10**9)
+    if settings.get("zero_optimization", {}).get("stage", 0) > 0:
+        settings.setdefault("zero_allow_untested_optimizer", True)
+    engine, *_ = deepspeed.initialize(
+        model=network,
+        model_parameters=[p for p in network.parameters() if p.requires_grad],
+        config=settings,
+        lr_scheduler=lambda optimizer: schedule(
+            optimizer, config.hdkd.schedule, settings["train_batch_size"], steps_per_epoch
+        ),
+        dist_init_required=False,
+    )
+    return engine
+
+
+def forward_of(network: nn.Module, prepare: Prepare, **arguments: Any) -> Forward:
+    """The network in training mode as a function of its parameters: (θ, images) → [K, B, C].
+
+    Batch norm uses each batch's own statistics and updates *clones* of the running ones, so that
+    looking ahead leaves no trace in the network.
+
+    Args:
+        network: stays as it is.
+        prepare: stored images → what the network sees.
+        arguments: further arguments of the network's forward.
+    """
+
+    def forward(parameters: Parameters, images: Tensor) -> Tensor:
+        buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+        return functional_call(network, (dict(parameters), buffers), (prepare(images),), arguments)
+
+    return forward
+
+
+def evaluation_of(
+    network: nn.Module, buffers: Mapping[str, Tensor], prepare: Prepare
+) -> Callable[[Tensor], Tensor]:
+    """The network in evaluation mode with the given buffers: images → [K, B, C]."""
+    network.eval()
+    state = {**dict(network.named_parameters()), **buffers}
+    return lambda images: functional_call(network, state, (prepare(images),))
+
+
+def averaged_buffers(network: nn.Module) -> dict[str, Tensor]:
+    """The buffers averaged over ranks, as copies: each rank has seen other images.
+
+    Used for evaluation and export; the network keeps its own.
+    """
+    buffers = dict(network.named_buffers())
+    floating = [name for name, buffer in buffers.items() if buffer.is_floating_point()]
+    means = ranks.mean_over_ranks([buffers[name] for name in floating])
+    return {name: buffer.clone() for name, buffer in buffers.items()} | dict(
+        zip(floating, means, strict=True)
+    )
+
+
+def network_state(network: nn.Module) -> Mapping[str, Tensor]:
+    """Parameters and averaged buffers by name: what evaluation and export need."""
+    parameters = {name: value.detach() for name, value in network.named_parameters()}
+    return {**parameters, **averaged_buffers(network)}

@@ -1,0 +1,90 @@
+"""The two pictures of a run: accuracy against cost, and γ over time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # no display is needed
+from matplotlib import pyplot as plt
+
+from hdkd_dist.method.weights import METHODS
+from hdkd_dist.inference.results import FILE_NAME
+from hdkd_dist.training.tracking import read_metrics
+
+PREFIX = "gamma/"
+
+
+def draw_figures(folder: Path) -> list[Path]:
+    """Draw a finished run's pictures from its ``results.json`` and ``metrics.jsonl``."""
+    results = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+    steps = [event for event in read_metrics(folder) if event["event"] == "step"]
+    figures = folder / "figures"
+    figures.mkdir(exist_ok=True)
+    drawn = [figures / "accuracy_vs_mmac.png", figures / "gamma_over_time.png"]
+    draw_accuracy(results, drawn[0])
+    draw_gamma(results["gamma"]["initial"], steps, drawn[1])
+    return drawn
+
+
+def draw_accuracy(results: Mapping[str, Any], file: Path) -> None:
+    """Accuracy of every exit against the multiply-adds it takes to reach it."""
+    exits = results["exits"]
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    for key, label, style in (("top1", "test", "o-"), ("val_top1", "validation", "s--")):
+        if key in exits[0]:
+            axes.plot([e["mmac"] for e in exits], [e[key] for e in exits], style, label=label)
+    for e in exits:
+        place = (e["mmac"], e.get("top1", e["val_top1"]))
+        axes.annotate(f"exit {e['exit']}", place, (4, -12), textcoords="offset points", fontsize=8)
+    axes.set_xlabel("multiply-adds per image (millions)")
+    axes.set_ylabel("top-1 accuracy (%)")
+    title = METHODS[results["method"]].title
+    axes.set_title(f"{title}, {results['preset']} on {results['dataset']}")
+    axes.margins(x=0.12, y=0.15)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(file, dpi=150)
+    plt.close(figure)
+
+
+def draw_gamma(initial: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Every entry of γ over the training steps, as a heat map of its difference from γ₀."""
+    names = [key for key in steps[0] if key.startswith(PREFIX)]
+    start = {name: initial_value(initial, name.removeprefix(PREFIX)) for name in names}
+    change = [[event[name] - start[name] for event in steps] for name in names]
+    bound = max(max(map(abs, row)) for row in change) or 1e-3
+    figure, axes = plt.subplots(figsize=(7, 1.5 + 0.22 * len(names)), layout="constrained")
+    picture = axes.pcolormesh(
+        [event["step"] for event in steps],
+        range(len(names)),
+        change,
+        cmap="RdBu_r",
+        vmin=-bound,
+        vmax=bound,
+        shading="nearest",
+    )
+    labels = [f"{display_name(name.removeprefix(PREFIX))}  ({start[name]:.2f})" for name in names]
+    axes.set_yticks(range(len(names)), labels, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("step")
+    axes.set_title("loss weights γ: change since the start (initial value in brackets)")
+    figure.colorbar(picture, ax=axes, label="γ − γ₀")
+    figure.savefig(file, dpi=150)
+    plt.close(figure)
+
+
+def initial_value(initial: Mapping[str, Any], name: str) -> float:
+    """γ₀ of an entry named as in :class:`LossLayout`, from ``results.json``."""
+    kind, *exits = name.replace("_to_", "_").split("_")
+    places = [int(number) - 1 for number in exits]
+    return initial["ce"][places[0]] if kind == "ce" else initial["kd"][places[0]][places[1]]
+
+
+def display_name(name: str) -> str:
+    """``kd_3_to_1`` → ``KD 3→1``, ``ce_2`` → ``CE 2``."""
+    return name.upper().replace("_TO_", "→").replace("_", " ")

@@ -1,0 +1,96 @@
+"""Measurements between two records, kept on the device so that no step waits for the host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hdkd_dist.method.layout import LossLayout
+from hdkd_dist.training import ranks
+from hdkd_dist.training.step import Measures
+
+NEVER = torch.iinfo(torch.int64).max
+
+
+class Diverged(ValueError):
+    """A loss or a weight is no longer a finite number."""
+
+
+class Drifted(ValueError):
+    """The ranks no longer hold the same γ, E_k and T."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Means over the steps since the last record and over all ranks."""
+
+    losses: list[float]  # ℓ, [n]
+    top1: list[float]  # training accuracy per exit in percent, [K]
+    hypergradient_norm: float
+
+
+class Meter:
+    """Accumulates what the steps measured; read it at the same steps on all ranks."""
+
+    def __init__(self, num_exits: int, device: torch.device):
+        self.layout = LossLayout(num_exits)
+        self.steps = 0  # since the last reading
+        self.device = device
+        self._first_bad = torch.full((2 * len(self.layout),), NEVER, device=device)
+        self._clear()
+
+    def _clear(self) -> None:
+        self._losses = torch.zeros(len(self.layout), device=self.device)
+        self._correct = torch.zeros(self.layout.num_exits, device=self.device)
+        self._norm = torch.zeros((), device=self.device)
+        self._drift = torch.zeros((), device=self.device)
+        self._images = 0
+        self.steps = 0
+
+    def add(self, step: int, measures: Measures, gamma: Tensor, images: int) -> None:
+        """Count one step's measures; ``images`` is this rank's part of the batch."""
+        self._losses += measures.losses
+        self._correct += measures.correct
+        self._images += images
+        self.steps += 1
+        finite = torch.isfinite(torch.cat([measures.losses, gamma]))
+        self._first_bad.clamp_(max=torch.where(finite, NEVER, step))
+
+    def add_weights_step(self, gradient: Tensor, drift: Tensor) -> None:
+        """Note a step of γ: the hypergradient [n] and how far the ranks were apart."""
+        self._norm = gradient.norm()
+        self._drift = torch.maximum(self._drift, drift)
+
+    def read(self) -> Summary:
+        """Means since the last reading; collective.
+
+        Raises:
+            Diverged: naming the first step, rank and entry that was not finite.
+            Drifted: if γ, E_k or T differed between ranks.
+        """
+        self._check_finite()
+        if float(self._drift) != 0:
+            raise Drifted(
+                f"γ, E_k or T differ between ranks by {float(self._drift):.3g}: a rank runs other "
+                "code, another configuration or a faulty device"
+            )
+        losses, accuracy, norm = ranks.mean_over_ranks(
+            [self._losses / self.steps, 100 * self._correct / self._images, self._norm]
+        )
+        self._clear()
+        return Summary(losses.tolist(), accuracy.tolist(), float(norm))
+
+    def _check_finite(self) -> None:
+        first_bad = ranks.gather_from_ranks(self._first_bad)  # [R, 2n]
+        step = int(first_bad.min())
+        if step == NEVER:
+            return
+        rank, entry = divmod(int(first_bad.argmin()), first_bad.shape[1])
+        kind = "loss" if entry < len(self.layout) else "weight γ of"
+        name = self.layout.names[entry % len(self.layout)]
+        raise Diverged(
+            f"{kind} {name} is not finite at step {step} on rank {rank}: lower "
+            "hdkd.schedule.base_lr or hdkd.gamma.lr, or lengthen hdkd.schedule.warmup_epochs"
+        )

@@ -1,0 +1,104 @@
+"""What a run says while it trains: progress on the console, events for the tracker."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from tqdm import tqdm
+
+from hdkd_dist.inference.anytime import percentages
+from hdkd_dist.method.layout import LossLayout
+from hdkd_dist.training.harmony import Harmony
+from hdkd_dist.training.memory import peak_memory_mb
+from hdkd_dist.training.meter import Summary
+from hdkd_dist.training.pace import Pace
+from hdkd_dist.training.run import Run
+from hdkd_dist.training.tracking import Tracker
+
+
+class Reporter:
+    """Speaks for the run on rank 0; silent, with the same calls, on the others."""
+
+    def __init__(self, run: Run, tracker: Tracker | None):
+        self.layout = LossLayout(run.engine.module.num_exits)
+        self.harmony = run.harmony
+        self.epochs = run.settings.schedule.epochs
+        self.tracker = tracker
+        self._mark = Pace().mark()
+        self._bar = tqdm(
+            total=run.steps,
+            unit="step",
+            dynamic_ncols=True,
+            disable=tracker is None,
+            mininterval=0.5 if sys.stderr.isatty() else 30,  # a log file gets a line now and then
+        )
+
+    def step(self, step: int, epoch: int, rate: float, summary: Summary, pace: Pace) -> None:
+        """Record the means over the steps since the last record."""
+        if self.tracker is None:
+            return
+        harmony = self.harmony
+        images_per_second, waiting = pace.since(*self._mark)
+        self._mark = pace.mark()
+        self.tracker.record(
+            "step",
+            {
+                "step": step,
+                "epoch": epoch,
+                "lr": rate,
+                **named("loss", self.layout.names, summary.losses),
+                **per_exit("train/top1", summary.top1),
+                **gamma_values(harmony, self.layout),
+                "temperature": float(harmony.temperature),
+                "hypergradient_norm": summary.hypergradient_norm,
+                "images_per_s": images_per_second,
+                "wait_fraction": waiting,
+                "peak_memory_mb": peak_memory_mb(harmony.gamma.device),
+            },
+        )
+        self._bar.set_postfix_str(
+            f"epoch {epoch + 1}/{self.epochs}, CE {summary.losses[self.layout.num_exits - 1]:.3f}, "
+            f"Σγ/Σγ₀ {float(harmony.sum_ratio):.3f}, {images_per_second:.0f} images/s",
+            refresh=False,
+        )
+        self._bar.update(step - self._bar.n)
+
+    def epoch(self, step: int, epoch: int, counts: Tensor) -> None:
+        """Record validation accuracy, from :func:`count_correct`'s counts."""
+        if self.tracker is None:
+            return
+        top1, top5 = percentages(counts)
+        values = {**per_exit("val/top1", top1), **per_exit("val/top5", top5)}
+        self.tracker.record("epoch", {"step": step, "epoch": epoch, **values})
+        shown = " ".join(f"{value:.2f}" for value in top1)
+        self._bar.write(f"epoch {epoch + 1}/{self.epochs}  validation top-1 per exit: {shown}")
+
+    def close(self) -> None:
+        """End the progress bar and the tracker."""
+        self._bar.close()
+        if self.tracker is not None:
+            self.tracker.close()
+
+
+def named(group: str, names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+    """``{"group/name": value, …}``."""
+    return {f"{group}/{name}": value for name, value in zip(names, values, strict=True)}
+
+
+def per_exit(group: str, values: Sequence[float]) -> dict[str, float]:
+    """``{"group/exit_1": value, …}``."""
+    return named(group, [f"exit_{k + 1}" for k in range(len(values))], values)
+
+
+def gamma_values(harmony: Harmony, layout: LossLayout) -> dict[str, Any]:
+    """Every entry of γ that the method has, Σγ/Σγ₀, and E_k once it is known."""
+    entries = zip(layout.names, harmony.gamma.tolist(), harmony.exists.tolist(), strict=True)
+    averages = [] if harmony.average_ce is None else harmony.average_ce.tolist()
+    return {
+        **{f"gamma/{name}": value for name, value, exists in entries if exists},
+        "gamma_sum_ratio": float(harmony.sum_ratio),
+        **per_exit("average_ce", averages),
+    }

@@ -1,0 +1,93 @@
+"""The section "hdkd" of a run's configuration: every setting, its default and its bounds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hdkd_dist.method.hypergradient import SOLVERS
+from hdkd_dist.method.weights import METHODS, OPTIMIZERS, Constraint, Share
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A group of settings; unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ModelSettings(Section):
+    """Which network."""
+
+    preset: str
+    overrides: dict[str, Any] = {}  # fields of the preset, such as {"growth": 8}
+    gradient_equilibrium: bool | None = None  # None: as the method has it (only impr)
+
+
+class DataSettings(Section):
+    """Which prepared data set, and how it is read."""
+
+    path: str = "digits"  # a folder that data_prep wrote; "digits" is prepared on first use
+    metaval_batch_size: Count | None = None  # None: the train batch
+    workers: Count = 1  # loader threads per rank
+    os_cache: bool = True
+
+
+class ScheduleSettings(Section):
+    """Epochs and learning rate; milestones and warm-up scale along when epochs are overridden."""
+
+    epochs: Count
+    base_lr: Positive  # at a batch of base_batch; scaled linearly to the run's
+    base_batch: Count
+    milestones: tuple[Positive, ...] = ()  # in epochs; there the rate is multiplied by decay
+    decay: Positive = 0.1
+    warmup_epochs: NonNegative = 0.0
+
+
+class LossSettings(Section):
+    """The losses and their initial weights."""
+
+    temperature: Positive | Literal["anneal"] = 3.0
+    kd_weight: NonNegative = 1.0  # λ
+    kd_share: Share = "per_student"
+
+
+class GammaSettings(Section):
+    """How γ starts and learns."""
+
+    init: str = Field(default="ds_like", pattern=r"^(ds_like|dbt_like|random|fixed:.+)$")
+    optimizer: Literal[tuple(OPTIMIZERS)] = "adam"
+    lr: Positive = 1e-3  # ε
+    constraint: Constraint = "nonnegative"
+    every: Count = 1  # γ moves at each N-th step
+    alpha: Fraction = 0.5  # α of Eq. 10
+    average_momentum: Fraction = 0.9  # m of Eq. 9
+    solver: Literal[tuple(SOLVERS)] = "jvp"
+
+
+class RunSettings(Section):
+    """What the run leaves, and where."""
+
+    out: str | None = None  # None: runs/<configuration>-<method>-seed<seed>
+    seed: Annotated[int, Field(ge=0)] = 0
+    log_every: Count = 20  # steps between measurements
+    test: bool = True  # evaluate the test split at the end
+    wandb: Literal["offline", "online", "disabled"] = "offline"
+    wandb_project: str = "hdkd_dist"
+
+
+class Settings(Section):
+    """The whole section."""
+
+    method: Literal[tuple(METHODS)] = "hdkd"
+    model: ModelSettings
+    data: DataSettings = DataSettings()
+    schedule: ScheduleSettings
+    loss: LossSettings = LossSettings()
+    gamma: GammaSettings = GammaSettings()
+    run: RunSettings = RunSettings()

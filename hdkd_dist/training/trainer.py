@@ -1,0 +1,80 @@
+"""Algorithm 1: step by step, γ learns by looking ahead, then θ learns from γ·ℓ."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hdkd_dist.data.streams import SplitReader, evaluation_pass, metaval_stream, train_epoch
+from hdkd_dist.inference.anytime import count_correct
+from hdkd_dist.training import ranks
+from hdkd_dist.training.engine import averaged_buffers, evaluation_of, forward_of
+from hdkd_dist.training.harmony import replicate
+from hdkd_dist.training.meter import Meter
+from hdkd_dist.training.pace import Pace
+from hdkd_dist.training.reporter import Reporter
+from hdkd_dist.training.run import Run
+from hdkd_dist.training.step import learn_weights, train_network
+
+
+def train(run: Run, reporter: Reporter) -> Pace:
+    """Train to the end of the schedule (Algorithm 1 with T = 1).
+
+    Raises:
+        Diverged, Drifted: see :class:`Meter`.
+    """
+    settings, seed, harmony, engine = run.settings, run.settings.run.seed, run.harmony, run.engine
+    network = engine.module
+    parameters = dict(network.named_parameters())
+    equilibrium = {"gradient_equilibrium": run.gradient_equilibrium}
+    train_forward = forward_of(network, run.normalize, **equilibrium)
+    forward = forward_of(network, run.normalize)
+
+    pace = Pace()
+    meter = Meter(network.num_exits, run.device)
+    metaval = pace.timed(metaval_stream(run.readers.metaval, run.metaval_share, seed=seed))
+    step = 0
+    for epoch in range(settings.schedule.epochs):
+        network.train()
+        pace.resume()
+        for batch in pace.timed(train_epoch(run.readers.train, run.share, seed=seed, epoch=epoch)):
+            rate = engine.get_lr()[0]
+            train_batch = [micro.example for micro in batch]
+            if harmony.optimizer is not None and step % settings.gamma.every == 0:
+                gradient = learn_weights(
+                    harmony,
+                    parameters,
+                    train_forward,
+                    forward,
+                    train_batch,
+                    [micro.example for micro in next(metaval)],
+                    step_size=rate,
+                    settings=settings.gamma,
+                    mean=ranks.mean_over_ranks,
+                )
+                meter.add_weights_step(gradient, drift=replicate(harmony))
+            measures = train_network(
+                engine,
+                harmony,
+                train_batch,
+                prepare=run.normalize,
+                annealing=settings.loss.temperature == "anneal",
+                mean=ranks.mean_over_ranks,
+                **equilibrium,
+            )
+            step += 1
+            pace.images += run.share.batch
+            meter.add(step, measures, harmony.gamma, run.share.batch // run.share.world_size)
+            if step % settings.run.log_every == 0 or step % run.steps_per_epoch == 0:
+                reporter.step(step, epoch, rate, meter.read(), pace)
+        pace.pause()
+        reporter.epoch(step, epoch, evaluate(run, run.readers.validation))
+    return pace
+
+
+def evaluate(run: Run, reader: SplitReader) -> Tensor:
+    """Right answers per exit on a whole split, over all ranks: see :func:`count_correct`."""
+    network = run.engine.module
+    forward = evaluation_of(network, averaged_buffers(network), run.normalize)
+    batches = evaluation_pass(reader, run.share.rank, run.share.world_size)
+    counts = count_correct(forward, (batch.example for batch in batches), network.num_exits)
+    return ranks.sum_over_ranks(counts.to(run.device)).cpu()
