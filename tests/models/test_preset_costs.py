@@ -20,7 +20,6 @@ REFERENCE = {
     "msdnet-imagenet-4": [339.9, 685.5, 1008.2, 1254.5, 1360.5],
     "msdnet-imagenet-6": [2742.1],
     "msdnet-imagenet-7": [3253.8],
-    "msdnet-cifar-small": [10.95],
 }
 
 
@@ -42,7 +41,8 @@ def test_parameters_agree_with_the_reference(costs):
     assert costs["msdnet-cifar-8"]["params"][-1] == 5_310_564
 
 
-def test_the_digits_networks_are_small(costs):
+def test_the_small_networks_are_small(costs):
+    assert costs["msdnet-cifar-small"]["mmac"][-1] == pytest.approx(11, abs=0.2)
     for name in ("msdnet-digits", "resnet-digits"):
         assert costs[name]["mmac"][-1] < 1.5
 
