@@ -1,16 +1,14 @@
-# `make` lists the targets. PYTHON=… chooses the interpreter, TORCH=… the build of PyTorch
-# (for example TORCH="torch==2.13.0"); both are remembered in .venv.
+# `make` lists the targets. PYTHON=… chooses the interpreter and TORCH=… the build of PyTorch (see
+# setup/install.sh); .venv keeps them until others are asked for.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart test lint format clean distclean
 
-# The caller's Python settings, locale and home directory make no difference to what runs here.
+# The caller's Python settings and locale make no difference to what runs here.
 unexport PYTHONPATH PYTHONHOME
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export LC_ALL := C.UTF-8
-export MPLCONFIGDIR := $(CURDIR)/.venv/cache/matplotlib
-export TORCH_EXTENSIONS_DIR := $(CURDIR)/.venv/cache/torch_extensions
 WANDB_MODE ?= offline
 export PYTHON TORCH WANDB_MODE
 

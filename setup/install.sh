@@ -119,7 +119,7 @@ if [[ $torch == automatic ]]; then
 fi
 grep -v '^torch==' constraints.txt >"$VENV/constraints.txt"
 if [[ -f $CHOSEN_TORCH && "$(tail -n 1 "$CHOSEN_TORCH")" != "$torch" ]]; then
-    run pip uninstall -y torch # one build would count as the other
+    run pip uninstall -y torch deepspeed # one build would count as the other
 fi
 say "PyTorch ($torch)"
 if [[ $asked_torch == automatic && $torch == *+cpu ]]; then
@@ -135,7 +135,13 @@ echo "torch==$("$VENV/bin/python" -c 'from importlib.metadata import version; pr
     >>"$VENV/constraints.txt"
 run pip install -c "$VENV/constraints.txt" torch # what the CPU build needs besides itself
 
-say "deepspeed, ffcv and the rest (some are compiled; a few minutes)"
+# Ranks on CPUs talk through an operation of deepspeed's, which would otherwise be compiled, for a
+# minute, when it is first used. A wheel in pip's cache may lack it, or be of another torch.
+say "deepspeed, compiled here (one or two minutes)"
+run env DS_BUILD_SHM_COMM=1 DS_ENABLE_NINJA=1 "$VENV/bin/python" -m pip install --no-cache-dir --no-deps \
+    --no-build-isolation -c "$VENV/constraints.txt" deepspeed
+
+say "ffcv, compiled here, and the rest"
 run pip install --no-build-isolation -c "$VENV/constraints.txt" -e '.[train,dev]'
 
 say "checking that everything can be imported"
