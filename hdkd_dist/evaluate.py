@@ -45,9 +45,7 @@ def main(run: str, data: str | None = None, batch: int = 256, workers: int = 1) 
             augment=False,
         )
         examples = (part.example for part in evaluation_pass(reader, rank=0, world_size=1))
-        return count_correct(
-            lambda images: network(normalize(images)), examples, network.num_exits
-        )
+        return count_correct(lambda images: network(normalize(images)), examples, network.num_exits)
 
     rows = exit_rows(exit_costs(network, image_size), measure("metaval"), measure("test"))
     update_results(folder, {"exits": rows})

@@ -128,7 +128,7 @@ def metaval_gradient(
     ce = mean([average(losses.detach() for losses in local)])[0]
     weights = exit_weights(ce, ce if average_ce is None else average_ce, alpha)
     if len(batch) == 1:
-        gradient = mean(torch.autograd.grad(weights @ local[0], list(leaves.values())))
+        gradient = mean(gradient_of(weights @ local[0], leaves))
         return dict(zip(leaves, gradient, strict=True)), ce
 
     def objective(logits: Tensor, labels: Tensor) -> Tensor:
@@ -149,8 +149,8 @@ def mean_gradient(
     total: list[Tensor] | None = None
     for images, labels in batch:
         loss = objective(forward(leaves, images), labels) / len(batch)
-        gradient = torch.autograd.grad(loss, list(leaves.values()))
-        total = list(gradient) if total is None else torch._foreach_add(total, gradient)
+        gradient = gradient_of(loss, leaves)
+        total = gradient if total is None else torch._foreach_add(total, gradient)
     return dict(zip(leaves, mean(total), strict=True))
 
 
@@ -173,7 +173,7 @@ def second_order(
     leaves = differentiable(theta)
     losses = loss_vector(forward(leaves, images), labels, temperature)
     gamma = torch.ones_like(losses, requires_grad=True)
-    gradient = torch.autograd.grad(gamma @ losses, list(leaves.values()), create_graph=True)
+    gradient = gradient_of(gamma @ losses, leaves, create_graph=True)
     along_v = sum((g * v[name]).sum() for name, g in zip(leaves, gradient, strict=True))
     return torch.autograd.grad(along_v, gamma)[0]
 
@@ -184,6 +184,14 @@ SOLVERS: dict[str, Solver] = {"jvp": jvp, "second_order": second_order}
 def differentiable(theta: Parameters) -> dict[str, Tensor]:
     """θ as leaves that a gradient can be taken for, sharing memory with the given tensors."""
     return {name: value.detach().requires_grad_() for name, value in theta.items()}
+
+
+def gradient_of(loss: Tensor, leaves: Parameters, create_graph: bool = False) -> list[Tensor]:
+    """∂loss by every leaf, in order; zero for a parameter that no exit uses."""
+    gradient = torch.autograd.grad(
+        loss, list(leaves.values()), create_graph=create_graph, materialize_grads=True
+    )
+    return list(gradient)
 
 
 def average(values: Iterable[Tensor]) -> Tensor:

@@ -1,10 +1,10 @@
 """Networks with several exits, and what their exits cost; needs torch alone."""
 
-from .costs import ExitCosts, exit_costs
-from .msdnet import MSDNetSpec
-from .network import MultiExitNetwork, State, initialise, rescale_gradient
-from .presets import PRESETS, build, resolve
-from .resnet import ResNetSpec
+from hdkd_dist.models.costs import ExitCosts, exit_costs
+from hdkd_dist.models.msdnet import MSDNetSpec
+from hdkd_dist.models.network import MultiExitNetwork, State, initialise, rescale_gradient
+from hdkd_dist.models.presets import PRESETS, build, resolve
+from hdkd_dist.models.resnet import ResNetSpec
 
 __all__ = [
     "PRESETS",

@@ -8,9 +8,8 @@ from json import dumps
 import torch
 
 from hdkd_dist import cli
-
-from .costs import ExitCosts, exit_costs
-from .presets import PRESETS, build
+from hdkd_dist.models.costs import ExitCosts, exit_costs
+from hdkd_dist.models.presets import PRESETS, build
 
 
 def main(json: bool = False) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, get_args
 
-from .layers import Stem
+from hdkd_dist.models.layers import Stem
 
 
 def check_fields(spec: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .layers import convolution, halved
+from hdkd_dist.models.layers import convolution, halved
 
 SMALLEST_POOLED_SIDE = 2
 """Below 2×2 the head's strided convolutions would read little but their own padding."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from .network import MultiExitNetwork
+from hdkd_dist.models.network import MultiExitNetwork
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from .checks import check_fields
-from .classifier import Classifier, require_poolable
-from .layers import STEM_HALVINGS, Stem, convolution, stem
-from .network import MultiExitNetwork, State
+from hdkd_dist.models.checks import check_fields
+from hdkd_dist.models.classifier import Classifier, require_poolable
+from hdkd_dist.models.layers import STEM_HALVINGS, Stem, convolution, stem
+from hdkd_dist.models.network import MultiExitNetwork, State
 
 CLASSIFIER_CONVOLUTIONS = 2
 

@@ -6,9 +6,9 @@ import dataclasses
 import difflib
 from collections.abc import Iterable
 
-from .msdnet import MSDNetSpec, msdnet
-from .network import MultiExitNetwork, initialise
-from .resnet import ResNetSpec, resnet
+from hdkd_dist.models.msdnet import MSDNetSpec, msdnet
+from hdkd_dist.models.network import MultiExitNetwork, initialise
+from hdkd_dist.models.resnet import ResNetSpec, resnet
 
 Spec = MSDNetSpec | ResNetSpec
 

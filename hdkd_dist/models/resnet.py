@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .checks import check_fields
-from .classifier import Classifier, require_poolable
-from .layers import STEM_HALVINGS, Stem, convolution, convolution_norm, relu, stem
-from .network import MultiExitNetwork, State
+from hdkd_dist.models.checks import check_fields
+from hdkd_dist.models.classifier import Classifier, require_poolable
+from hdkd_dist.models.layers import STEM_HALVINGS, Stem, convolution, convolution_norm, relu, stem
+from hdkd_dist.models.network import MultiExitNetwork, State
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import matplotlib
 matplotlib.use("Agg")  # no display is needed
 from matplotlib import pyplot as plt
 
-from hdkd_dist.method.weights import METHODS
 from hdkd_dist.inference.results import FILE_NAME
+from hdkd_dist.method.weights import METHODS
 from hdkd_dist.training.tracking import read_metrics
 
 PREFIX = "gamma/"
