@@ -1,0 +1,12 @@
+"""Shared by all tests: one thread per process, so that results do not depend on the machine."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # inherited by the processes that tests start
+os.environ.setdefault("WANDB_MODE", "offline")
+
+import torch
+
+torch.set_num_threads(1)

@@ -1,0 +1,161 @@
+"""Eq. 8 against float64 finite differences, double backward, and a single process."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from ranks_harness import on_ranks
+from small_network import batch, functional, small_msdnet, smooth_network
+
+from hdkd_dist.method.hypergradient import SOLVERS, hypergradient
+from hdkd_dist.method.meta_objective import meta_objective
+from hdkd_dist.method.objective import cross_entropies, loss_vector
+from hdkd_dist.method.weights import METHODS, ds_like
+from hdkd_dist.training.ranks import mean_over_ranks
+
+ALPHA, STEP = 0.4, 0.1
+AVERAGE = torch.tensor([1.0, 2.0, 1.5], dtype=torch.float64)
+TEMPERATURE = torch.tensor(3.0, dtype=torch.float64)
+
+
+def weights(dtype=torch.float64):
+    return ds_like(METHODS["hdkd"], 3, 1.0, "per_student").to(dtype)
+
+
+def looked_ahead(network, train_forward, gamma, train, metaval, average=AVERAGE, **settings):
+    """L_val(θ − ξ∇L_train(θ, γ)) as the paper writes it, differentiable in γ."""
+    forward = functional(network)
+    theta = dict(network.named_parameters())
+    temperature = settings.get("temperature", TEMPERATURE)
+    objective = sum(gamma @ loss_vector(train_forward(theta, x), y, temperature) for x, y in train)
+    gradient = torch.autograd.grad(
+        objective / len(train), list(theta.values()), create_graph=gamma.requires_grad
+    )
+    ahead = {
+        name: value - STEP * g for (name, value), g in zip(theta.items(), gradient, strict=True)
+    }
+    ce = sum(cross_entropies(forward(ahead, x), y) for x, y in metaval) / len(metaval)
+    return meta_objective(ce, average.to(ce.dtype), ALPHA)
+
+
+def compute(network, train, metaval, *, solver="jvp", average=AVERAGE, mean=list, dtype=None, **ge):
+    dtype = dtype or torch.float64
+    return hypergradient(
+        functional(network, **ge),
+        functional(network),
+        dict(network.named_parameters()),
+        weights(dtype),
+        train,
+        metaval,
+        step_size=STEP,
+        temperature=TEMPERATURE.to(dtype),
+        average_ce=None if average is None else average.to(dtype),
+        alpha=ALPHA,
+        solver=SOLVERS[solver],
+        mean=mean,
+    )
+
+
+def relative(found, expected):
+    return float((found - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_against_central_differences(solver, accumulation):
+    network = smooth_network()
+    train = [batch(8, 6, seed, torch.float64) for seed in range(accumulation)]
+    metaval = [batch(8, 6, 10 + seed, torch.float64) for seed in range(accumulation)]
+    found = compute(network, train, metaval, solver=solver).gradient
+    gamma, step = weights(), 1e-4
+    expected = torch.empty_like(gamma)
+    for i in range(len(gamma)):
+        moved = torch.zeros_like(gamma)
+        moved[i] = step
+        sides = [
+            looked_ahead(network, functional(network), gamma + sign * moved, train, metaval)
+            for sign in (1, -1)
+        ]
+        expected[i] = (sides[0] - sides[1]).detach() / (2 * step)
+    assert relative(found, expected) < 1e-6
+
+
+@pytest.mark.parametrize("equilibrium", [False, True])
+def test_jvp_against_double_backward_on_msdnet_in_training_mode(equilibrium):
+    network = small_msdnet()
+    arguments = {"gradient_equilibrium": True} if equilibrium else {}
+    train, metaval = [batch(16, 16, 1, torch.float32)], [batch(16, 16, 2, torch.float32)]
+    found = compute(network, train, metaval, dtype=torch.float32, **arguments).gradient
+    gamma = weights(torch.float32).requires_grad_()
+    objective = looked_ahead(
+        network,
+        functional(network, **arguments),
+        gamma,
+        train,
+        metaval,
+        temperature=TEMPERATURE.float(),
+    )
+    (expected,) = torch.autograd.grad(objective, gamma)
+    assert relative(found, expected) < 1e-4
+    solved = compute(
+        network, train, metaval, solver="second_order", dtype=torch.float32, **arguments
+    )
+    assert relative(found, solved.gradient) < 1e-4
+
+
+def test_first_step_takes_the_average_from_its_own_batch():
+    network = smooth_network()
+    train, metaval = [batch(8, 6, 1, torch.float64)], [batch(8, 6, 2, torch.float64)]
+    first = compute(network, train, metaval, average=None)
+    again = compute(network, train, metaval, average=first.ce)
+    assert torch.equal(first.gradient, again.gradient)
+
+
+def test_leaves_no_trace_in_the_network():
+    network = small_msdnet()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    compute(
+        network,
+        [batch(8, 16, 1, torch.float32)],
+        [batch(8, 16, 2, torch.float32)],
+        dtype=torch.float32,
+    )
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def shards(ranks, accumulation, first_seed):
+    """The global batch as (micro-step a, rank r) → its slice."""
+    return [
+        [batch(4, 6, first_seed + a * ranks + r, torch.float64) for a in range(accumulation)]
+        for r in range(ranks)
+    ]
+
+
+def on_rank(ranks, accumulation):
+    rank = torch.distributed.get_rank()
+    result = compute(
+        smooth_network(),
+        shards(ranks, accumulation, 1)[rank],
+        shards(ranks, accumulation, 50)[rank],
+        mean=mean_over_ranks,
+    )
+    return result.gradient, result.ce
+
+
+def test_two_ranks_with_accumulation_equal_one_process_with_the_same_shards():
+    results = on_ranks(2, on_rank, 2, 2)
+    alone = compute(smooth_network(), sum(shards(2, 2, 1), []), sum(shards(2, 2, 50), []))
+    for gradient, ce in results:
+        assert relative(gradient, alone.gradient) < 1e-9
+        assert relative(ce, alone.ce) < 1e-9
+    assert torch.equal(results[0][0], results[1][0])
+
+
+def test_mean_of_local_hypergradients_is_something_else():
+    """The reductions matter: Eq. 10 is not linear, nor is the product of two means."""
+    train, metaval = shards(2, 1, 1), shards(2, 1, 50)
+    both = compute(smooth_network(), train[0] + train[1], metaval[0] + metaval[1]).gradient
+    local = [compute(smooth_network(), train[r], metaval[r]).gradient for r in range(2)]
+    assert relative((local[0] + local[1]) / 2, both) > 1e-2

@@ -1,0 +1,96 @@
+"""ℓ against the sums that Eqs. 1 and 2 write out, and its derivative against finite differences."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from hdkd_dist.method.layout import LossLayout
+from hdkd_dist.method.objective import loss_vector, loss_vector_derivative
+
+K, B, C, T = 4, 6, 5, 3.0
+
+
+@pytest.fixture
+def example():
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(K, B, C, generator=generator, dtype=torch.float64)
+    return logits, torch.randint(C, (B,), generator=generator)
+
+
+def written_out(logits, labels, temperature):
+    """The losses entry by entry, in plain Python."""
+
+    def softmax(row, t):
+        powers = [math.exp(z / t) for z in row]
+        return [p / sum(powers) for p in powers]
+
+    z = logits.tolist()
+    entries = [
+        -sum(math.log(softmax(z[k][b], 1.0)[labels[b]]) for b in range(B)) / B for k in range(K)
+    ]
+    for i in range(K):
+        for j in range(i):
+            total = 0.0
+            for b in range(B):
+                teacher, student = softmax(z[i][b], temperature), softmax(z[j][b], temperature)
+                total -= sum(p * math.log(q) for p, q in zip(teacher, student, strict=True))
+            entries.append(temperature**2 * total / B)
+    return torch.tensor(entries, dtype=torch.float64)
+
+
+def test_losses_are_those_of_the_paper(example):
+    logits, labels = example
+    expected = written_out(logits, labels.tolist(), T)
+    torch.testing.assert_close(loss_vector(logits, labels, T), expected, rtol=1e-12, atol=0)
+
+
+def test_layout_names_and_matrices():
+    layout = LossLayout(3)
+    assert layout.names == ["ce_1", "ce_2", "ce_3", "kd_2_to_1", "kd_3_to_1", "kd_3_to_2"]
+    assert len(layout) == 6
+    entries = torch.arange(6.0)
+    ce, kd = layout.split(entries)
+    assert kd.tolist() == [[0, 0, 0], [3, 0, 0], [4, 5, 0]]
+    assert torch.equal(layout.join(ce, kd), entries)
+
+
+def test_teacher_gets_no_gradient(example):
+    logits, labels = example
+    logits.requires_grad_()
+    losses = loss_vector(logits, labels, T)
+    names = LossLayout(K).names
+    (gradient,) = torch.autograd.grad(losses[names.index("kd_4_to_2")], logits)
+    moved = gradient.abs().amax(dim=(1, 2)) > 0
+    assert moved.tolist() == [False, True, False, False]
+
+
+def test_derivative_agrees_with_finite_differences(example):
+    logits, labels = example
+    tangents = torch.randn(
+        logits.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
+    step = 1e-6
+
+    def student_side(moved):  # KD's teacher stays where it is
+        ce = loss_vector(moved, labels, T)[:K]
+        teachers = torch.softmax(logits / T, -1)
+        students = torch.log_softmax(moved / T, -1)
+        kd = -(T**2) * torch.einsum("ibc,jbc->ij", teachers, students) / B
+        return LossLayout(K).join(ce, kd)
+
+    difference = (
+        student_side(logits + step * tangents) - student_side(logits - step * tangents)
+    ) / (2 * step)
+    derivative = loss_vector_derivative(logits, tangents, labels, T)
+    torch.testing.assert_close(derivative, difference, rtol=1e-7, atol=1e-8)
+
+
+def test_half_precision_logits_give_float32_losses(example):
+    logits, labels = example
+    half = logits.bfloat16()
+    losses = loss_vector(half, labels, T)
+    assert losses.dtype == torch.float32
+    torch.testing.assert_close(losses, loss_vector(half.float(), labels, T), rtol=0, atol=0)

@@ -1,0 +1,131 @@
+"""The table of methods, γ's starts, and how it moves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hdkd_dist.method.layout import LossLayout
+from hdkd_dist.method.weights import (
+    METHODS,
+    OPTIMIZERS,
+    dbt_like,
+    ds_like,
+    existing_entries,
+    project,
+    random_weights,
+    step_weights,
+)
+
+K = 4
+LAYOUT = LossLayout(K)
+EXPECTED_TEACHERS = {  # teacher → its students, 1-based
+    "none": {},
+    "last": {4: [1, 2, 3]},
+    "all_later": {2: [1], 3: [1, 2], 4: [1, 2, 3]},
+}
+TEACHERS = {
+    "msdnet": "none",
+    "dbt": "last",
+    "impr": "last",
+    "naive_dkd": "all_later",
+    "hmsdnet": "none",
+    "hdbt": "last",
+    "hdkd": "all_later",
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_existing_entries(name):
+    expected = ["ce_1", "ce_2", "ce_3", "ce_4"]
+    for teacher, students in EXPECTED_TEACHERS[TEACHERS[name]].items():
+        expected += [f"kd_{teacher}_to_{student}" for student in students]
+    exists = existing_entries(METHODS[name], K)
+    found = [entry for entry, there in zip(LAYOUT.names, exists, strict=True) if there]
+    assert sorted(found) == sorted(expected)
+
+
+def test_only_the_harmonised_methods_learn_and_only_impr_balances_gradients():
+    assert [name for name, m in METHODS.items() if m.learns] == ["hmsdnet", "hdbt", "hdkd"]
+    assert [name for name, m in METHODS.items() if m.gradient_equilibrium] == ["impr"]
+
+
+@pytest.mark.parametrize(
+    ("learned", "fixed"), [("hmsdnet", "msdnet"), ("hdbt", "dbt"), ("hdkd", "naive_dkd")]
+)
+@pytest.mark.parametrize("share", ["per_student", "per_pair"])
+def test_learned_method_starts_where_its_sister_stands(learned, fixed, share):
+    starts = [ds_like(METHODS[name], K, 0.7, share) for name in (learned, fixed)]
+    assert torch.equal(*starts)
+
+
+def test_per_student_gives_every_student_the_same_total():
+    for name in ("dbt", "hdkd"):
+        ce, kd = LAYOUT.split(ds_like(METHODS[name], K, 2.0, "per_student"))
+        assert ce.tolist() == [1, 1, 1, 1]
+        torch.testing.assert_close(kd.sum(dim=0), torch.tensor([2.0, 2.0, 2.0, 0.0]))
+
+
+def test_per_pair_is_equation_4():
+    _, kd = LAYOUT.split(ds_like(METHODS["naive_dkd"], K, 2.0, "per_pair"))
+    assert torch.equal(kd, 2 * torch.ones(K, K).tril(-1))
+
+
+def test_dbt_like_starts_with_the_last_teacher_alone():
+    ce, kd = LAYOUT.split(dbt_like(METHODS["hdkd"], K, 2.0))
+    assert ce.tolist() == [1, 1, 1, 1]
+    assert kd[3].tolist() == [2, 2, 2, 0]
+    assert kd[:3].abs().sum() == 0
+
+
+def test_random_is_seeded_and_stays_within_the_method():
+    one, again, other = (random_weights(METHODS["hdbt"], K, seed) for seed in (1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    exists = existing_entries(METHODS["hdbt"], K).bool()
+    assert (one[exists] > 0).all()
+    assert (one < 1).all()
+    assert (one[~exists] == 0).all()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("constraint", ["none", "nonnegative", "fixed_sum"])
+def test_steps_respect_constraint_and_method(optimizer, constraint):
+    method = METHODS["hdbt"]
+    initial = ds_like(method, K, 1.0, "per_student")
+    exists = existing_entries(method, K)
+    gamma = initial.clone()
+    moving = OPTIMIZERS[optimizer]([gamma], lr=0.4)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        gradient = 1 + torch.randn(len(LAYOUT), generator=generator)
+        step_weights(
+            gamma, gradient, moving, initial=initial, exists=exists, constraint=constraint
+        )
+    assert not torch.allclose(gamma, initial, atol=0.1)
+    assert (gamma[exists == 0] == 0).all()
+    if constraint == "none":
+        assert (gamma < 0).any()
+    else:
+        assert (gamma >= 0).all()
+    if constraint == "fixed_sum":
+        torch.testing.assert_close(gamma.sum(), initial.sum())
+
+
+def test_plain_descent_is_algorithm_1():
+    initial = ds_like(METHODS["hdkd"], K, 1.0, "per_student")
+    gamma, gradient = initial.clone(), torch.linspace(-1, 1, len(LAYOUT))
+    step_weights(
+        gamma,
+        gradient,
+        OPTIMIZERS["sgd"]([gamma], lr=0.25),
+        initial=initial,
+        exists=torch.ones(len(LAYOUT)),
+        constraint="none",
+    )
+    torch.testing.assert_close(gamma, initial - 0.25 * gradient)
+
+
+def test_projection_of_a_vanished_gamma_stays_finite():
+    projected = project(torch.full((3,), -1.0), torch.ones(3), "fixed_sum")
+    assert torch.isfinite(projected).all()

@@ -1,0 +1,39 @@
+"""Runs a function on really spawned gloo ranks and returns what each of them returned."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+
+def _rank(rank: int, world_size: int, port: int, folder: str, function: Callable, arguments) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(world_size),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+    )
+    dist.init_process_group("gloo", rank=rank, world_size=world_size)
+    torch.save(function(*arguments), Path(folder, str(rank)))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def on_ranks(world_size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """``function(*arguments)`` on each of ``world_size`` ranks; its results, by rank."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(_rank, (world_size, port, folder, function, arguments), nprocs=world_size)
+        return [torch.load(Path(folder, str(rank))) for rank in range(world_size)]
