@@ -1,24 +1,31 @@
 """Writing one split as a ``.beton`` file with FFCV.
 
-FFCV's ``DatasetWriter`` supplies the file format; its handling of processes is replaced, because
-it waits for ever for a worker that died, does not notice short writes on a full disk, and lays
-pages out in the order in which workers finish. Here workers encode and this process alone writes,
-in order, so that the file is the same, byte for byte, for any number of workers.
+FFCV's fields and types describe the format. Its ``DatasetWriter`` is not used: it waits for ever
+for a worker that died, does not notice short writes on a full disk, and lays pages out in the order
+in which workers finish. Here workers encode and this process alone writes, in order, so that the
+file is the same, byte for byte, for any number of workers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from ffcv.fields import IntField, RGBImageField
-from ffcv.types import ALLOC_TABLE_TYPE
+from ffcv.fields.base import Field
+from ffcv.types import (
+    ALLOC_TABLE_TYPE,
+    CURRENT_VERSION,
+    TYPE_ID_HANDLER,
+    FieldDescType,
+    HeaderType,
+    get_metadata_type,
+)
 from ffcv.utils import align_to_page
-from ffcv.writer import MAX_PAGE_SIZE, MIN_PAGE_SIZE, DatasetWriter
+from ffcv.writer import MAX_PAGE_SIZE, MIN_PAGE_SIZE
 from tqdm import tqdm
 
 from hdkd_dist.data.samples import FieldOptions, Sample
@@ -76,47 +83,57 @@ class Encoder:
         return record, stored, int(label)
 
 
-class BetonWriter(DatasetWriter):
-    """FFCV's file format, written in order by one process."""
+def write_file(path: Path, encoder: Encoder, page_size: int, workers: int, progress: tqdm) -> None:
+    """Write header, field descriptions, metadata, pages of images, and the allocation table."""
+    samples = len(encoder.samples)
+    fields = {"image": encoder.field, "label": IntField(), "index": IntField()}
+    header = np.zeros((), HeaderType)
+    header["version"] = CURRENT_VERSION
+    header["num_fields"] = len(fields)
+    header["page_size"] = page_size
+    header["num_samples"] = samples
+    descriptions = describe(fields)
+    metadata = np.zeros(samples, get_metadata_type(list(fields.values())))
+    table = np.zeros(samples, ALLOC_TABLE_TYPE)
+    end = align_to_page(header.nbytes + descriptions.nbytes + metadata.nbytes, page_size)
+    jobs = (range(i, min(i + CHUNK, samples)) for i in range(0, samples, CHUNK))
+    encoded = ordered_map(encoder, jobs, workers)
+    with closing(encoded), open(path, "wb") as file:
+        index = 0
+        for chunk in encoded:
+            for record, stored, label in chunk:
+                start = place(end, stored.nbytes, page_size)
+                file.seek(start)
+                file.write(stored.data)
+                end = start + stored.nbytes
+                record["data_ptr"] = start
+                metadata[index] = (record[0], label, index)
+                table[index] = (index, start, stored.nbytes)
+                index += 1
+            progress.update(len(chunk))
+        header["alloc_table_ptr"] = file.seek(align_to_page(end, page_size))
+        file.write(table.tobytes())
+        file.seek(0)
+        file.write(header.tobytes() + descriptions.tobytes() + metadata.tobytes())
 
-    def write(self, encoder: Encoder, samples: int, workers: int, progress: tqdm) -> None:
-        """Encode and write ``samples`` samples; the fields are image, label and index."""
-        self.num_samples = samples
-        self.prepare()
-        # prepare() wants it for FFCV's own workers; a plain array spares containers' small /dev/shm
-        self.metadata_sm.close()
-        self.metadata_sm.unlink()
-        metadata = np.zeros(samples, self.metadata_type)
-        table = np.zeros(samples, ALLOC_TABLE_TYPE)
-        jobs = (range(i, min(i + CHUNK, samples)) for i in range(0, samples, CHUNK))
-        end = align_to_page(self.data_region_start, self.page_size)
-        encoded = ordered_map(encoder, jobs, workers)
-        with closing(encoded), open(self.fname, "r+b") as file:
-            index = 0
-            for chunk in encoded:
-                for record, stored, label in chunk:
-                    start = self.place(end, stored.nbytes)
-                    file.seek(start)
-                    file.write(stored.data)
-                    end = start + stored.nbytes
-                    record["data_ptr"] = start
-                    metadata[index] = (record[0], label, index)
-                    table[index] = (index, start, stored.nbytes)
-                    index += 1
-                progress.update(len(chunk))
-            self.header["alloc_table_ptr"] = file.seek(align_to_page(end, self.page_size))
-            file.write(table.tobytes())
-            file.seek(self.metadata_start)
-            file.write(metadata.tobytes())
-            file.seek(0)
-            file.write(self.header.tobytes())
 
-    def place(self, end: int, size: int) -> int:
-        """Return where ``size`` bytes go after ``end``: no sample may cross a page's end."""
-        if size > self.page_size:
-            raise PageTooSmallError(size)
-        fits = end % self.page_size + size <= self.page_size
-        return end if fits else align_to_page(end, self.page_size)
+def describe(fields: Mapping[str, Field]) -> np.ndarray:
+    """Return FFCV's descriptions of ``fields``, from which a reader finds their decoders."""
+    type_ids = {kind: number for number, kind in TYPE_ID_HANDLER.items()}
+    descriptions = np.zeros(len(fields), FieldDescType)
+    for description, (name, field) in zip(descriptions, fields.items(), strict=True):
+        description["type_id"] = type_ids[type(field)]
+        description["name"][: len(name)] = np.frombuffer(name.encode("ascii"), np.uint8)
+        description["arguments"][:] = field.to_binary()[0]
+    return descriptions
+
+
+def place(end: int, size: int, page_size: int) -> int:
+    """Return where ``size`` bytes go after ``end``: no sample may cross a page's end."""
+    if size > page_size:
+        raise PageTooSmallError(size)
+    fits = end % page_size + size <= page_size
+    return end if fits else align_to_page(end, page_size)
 
 
 def write_beton(
@@ -139,14 +156,10 @@ def write_beton(
     Raises:
         ValueError: an image that cannot be encoded, a dead worker, a full disk.
     """
-    fields: dict[str, Any] = {"image": None, "label": IntField(), "index": IntField()}
     encoder = Encoder(samples, options, path.stem)
-    fields["image"] = encoder.field
     try:
         with progress_bar(len(samples), f"writing {path.stem}") as progress:
-            BetonWriter(str(path), fields, page_size).write(
-                encoder, len(samples), workers, progress
-            )
+            write_file(path, encoder, page_size, workers, progress)
     except PageTooSmallError as error:
         page_size = 1 << (error.size - 1).bit_length()
         if page_size >= MAX_PAGE_SIZE:

@@ -19,14 +19,17 @@ def decode_rgb(data: bytes) -> Image.Image:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on odd metadata, which does not matter here
-        image = Image.open(io.BytesIO(data))
-        image.load()
-        if image.mode in SIXTEEN_BITS:  # Pillow would clip these to white
-            values = np.asarray(image).astype(np.int64).clip(0, 0xFFFF) >> 8
-            image = Image.fromarray(values.astype(np.uint8))
-        if image.mode == "P":
-            image = image.convert("RGBA")
-        return image.convert("RGB")
+        return to_rgb(Image.open(io.BytesIO(data)))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert to 8-bit RGB."""
+    if image.mode in SIXTEEN_BITS:  # Pillow would clip these to white
+        values = np.asarray(image).astype(np.int64).clip(0, 0xFFFF) >> 8
+        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
+    if image.mode == "P":  # may hold transparency that does not convert directly
+        return image.convert("RGBA").convert("RGB")
+    return image.convert("RGB")
 
 
 def find_fault(data: bytes, max_side: int | None) -> str | None:
@@ -41,7 +44,7 @@ def find_fault(data: bytes, max_side: int | None) -> str | None:
             image = Image.open(io.BytesIO(data))
             width, height = image.size
             image.draft(image.mode, (1, 1))
-            image.convert("RGB")
+            to_rgb(image)
     except Exception as error:  # Pillow raises nearly anything on bad data
         return str(error) or type(error).__name__
     longest = max(width, height)

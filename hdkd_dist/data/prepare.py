@@ -182,7 +182,7 @@ def describe(path: Path, classes: int) -> Split:
     """Describe the finished file as the manifest does, from what it holds."""
     from ffcv.reader import Reader
 
-    labels = Reader(str(path)).metadata["f1"]
+    labels = Reader(str(path)).metadata["f1"]  # the second field
     return Split(
         file=path.name,
         samples=len(labels),
