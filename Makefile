@@ -12,6 +12,9 @@ export LC_ALL := C.UTF-8
 WANDB_MODE ?= offline
 export PYTHON TORCH WANDB_MODE
 
+# deepspeed's fixed default would fail beside another run on this machine.
+FREE_PORT := python -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])'
+
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
@@ -19,7 +22,7 @@ setup: ## install what is missing: system packages, then .venv with everything p
 	@bash setup/install.sh
 
 quickstart: setup ## train HDKD on scikit-learn's digits; the result is in runs/quickstart
-	deepspeed hdkd_dist/train.py --ds_config ds_configs/quickstart.json
+	deepspeed --master_port $$($(FREE_PORT)) hdkd_dist/train.py --ds_config ds_configs/quickstart.json
 
 test: setup ## run all tests; ARGS="-k name" passes options to pytest
 	python -m pytest $(ARGS)
