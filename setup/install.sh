@@ -84,6 +84,8 @@ if up_to_date; then
     exit
 fi
 
+[[ $PWD != *[[:space:]]* ]] || die "deepspeed cannot be started from a path with spaces: $PWD"
+
 mkdir -p build
 if command -v flock >/dev/null; then
     exec 9>build/setup.lock
