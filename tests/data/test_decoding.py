@@ -1,0 +1,101 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hdkd_dist.data.decoding import decode_rgb, find_fault
+
+GRAY = np.random.default_rng(0).integers(0, 256, (11, 13), np.uint8)
+COLOUR = np.random.default_rng(1).integers(0, 256, (11, 13, 3), np.uint8)
+
+
+def stored(image, form="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def pixels(data):
+    image = decode_rgb(data)
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+def smooth(mode):
+    """An image that JPEG changes little."""
+    ramp = np.linspace(40, 200, 48, dtype=np.uint8)
+    return Image.fromarray(np.broadcast_to(ramp, (48, 48)).copy()).convert(mode)
+
+
+def test_grayscale_fills_three_channels():
+    expected = np.repeat(GRAY[..., None], 3, axis=2)
+    assert np.array_equal(pixels(stored(Image.fromarray(GRAY))), expected)
+
+
+def test_sixteen_bits_are_scaled_not_clipped():
+    wide = GRAY.astype(np.uint16) * 257
+    assert wide.max() > 60000
+    expected = np.repeat(GRAY[..., None], 3, axis=2)
+    assert np.array_equal(pixels(stored(Image.fromarray(wide))), expected)
+    assert np.array_equal(pixels(stored(Image.fromarray(wide), "TIFF")), expected)
+
+
+def test_palette_with_and_without_transparency():
+    colours = np.random.default_rng(2).integers(0, 256, (256, 3), np.uint8)
+    image = Image.fromarray(GRAY, mode="L").convert("P")
+    image.putpalette(colours.tobytes())
+    expected = colours[GRAY]
+    assert np.array_equal(pixels(stored(image)), expected)
+    with_transparency = stored(image, transparency=bytes(range(256)))
+    assert np.array_equal(pixels(with_transparency), expected)
+
+
+def test_transparency_is_dropped():
+    image = Image.fromarray(np.dstack([COLOUR, GRAY]), mode="RGBA")
+    assert np.array_equal(pixels(stored(image)), COLOUR)
+
+
+def test_cmyk_jpeg_keeps_its_colours():
+    data = stored(smooth("RGB").convert("CMYK"), "JPEG", quality=95)
+    assert Image.open(io.BytesIO(data)).mode == "CMYK"
+    difference = pixels(data).astype(int) - np.asarray(smooth("RGB"))
+    assert np.abs(difference).max() <= 4
+
+
+def test_the_content_counts_not_the_name(tmp_path):
+    path = tmp_path / "n02105855_2933.JPEG"  # ImageNet has a PNG of that name
+    Image.fromarray(COLOUR).save(path, "PNG")
+    assert np.array_equal(pixels(path.read_bytes()), COLOUR)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_whole_files_have_no_fault(form, mode):
+    assert find_fault(stored(smooth(mode), form), 500) is None
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+@pytest.mark.parametrize("part", [0.02, 0.5, 0.9])
+def test_truncated_jpegs_are_found(options, part):
+    data = stored(Image.fromarray(COLOUR).resize((200, 150)), "JPEG", **options)
+    assert find_fault(data, 500) is None
+    assert find_fault(data[: int(part * len(data))], 500)
+
+
+@pytest.mark.parametrize("form", ["PNG", "GIF", "BMP"])
+def test_truncated_files_of_other_formats_are_found(form):
+    data = stored(Image.fromarray(COLOUR).resize((200, 150)), form)
+    assert find_fault(data[: len(data) // 2], 500)
+
+
+@pytest.mark.parametrize("data", [b"", b"<html>404</html>", bytes(1000)])
+def test_what_is_no_image_is_found(data):
+    assert find_fault(data, 500)
+
+
+def test_images_that_shrinking_would_flatten_are_found():
+    data = stored(Image.new("RGB", (1200, 2)))
+    assert "1200×2" in find_fault(data, 500)
+    assert find_fault(data, 600) is None
+    assert find_fault(data, None) is None

@@ -1,0 +1,170 @@
+import numpy as np
+from image_files import CLASSES, FLAGS, TRAIN, make_source, make_tar, picture, prepare, save
+from PIL import Image
+
+from hdkd_dist.data.manifest import verify
+from hdkd_dist.data.prepare import draw_splits
+
+
+def test_splits_and_manifest(tmp_path, source, run_script):
+    (source / "train" / "n01" / "README.txt").write_text("no image")
+    (source / "train" / "n01" / "._hidden.JPEG").write_bytes(b"of a Mac")
+    manifest, out, _ = prepare(run_script, source, tmp_path / "out")
+    verify(manifest)
+    assert "out, 3 classes, images: train 12, metaval 6, test 6" in out
+    assert manifest.name == "out"
+    assert manifest.classes == CLASSES
+    assert [split.per_class for split in manifest.splits.values()] == [(4,) * 3, (2,) * 3, (2,) * 3]
+    assert manifest.image["size"] is None
+    assert manifest.augmentation == {"flip": True, "resized_crop": True}
+    assert manifest.skipped == ()
+
+
+def test_pixels_are_the_files(tmp_path, run_script, raw_samples):
+    source = make_source(tmp_path / "source", "png", form="PNG")
+    manifest, _, _ = prepare(run_script, source, tmp_path / "out", "--write_mode", "raw")
+    files = {
+        np.asarray(Image.open(path)).tobytes(): (path.parts[-3], CLASSES.index(path.parts[-2]))
+        for path in source.rglob("*.png")
+    }
+    seen = set()
+    for split, part in (("train", "train"), ("metaval", "train"), ("test", "val")):
+        for image, label in zip(*raw_samples(manifest.path(split)), strict=True):
+            assert image.shape == (30, 40, 3)
+            assert files[image.tobytes()] == (part, label)
+            seen.add(image.tobytes())
+    assert len(seen) == 24  # none is in two splits
+
+
+def test_folder_and_tar_with_and_without_a_top_folder_are_the_same_data(
+    tmp_path, source, run_script
+):
+    around = tmp_path / "around"
+    around.mkdir()
+    sources = [
+        source,
+        make_tar(source, tmp_path / "plain.tar"),
+        make_tar(source, tmp_path / "top.tar", arcname="imagenet"),
+        tmp_path / "around",
+    ]
+    first, _, _ = prepare(run_script, source, tmp_path / "out")
+    source.rename(around / "imagenet")
+    for other in sources[1:]:
+        found, _, _ = prepare(run_script, other, tmp_path / f"out-{other.name}")
+        assert found.splits == first.splits
+        assert found.job == first.job
+    _, out, _ = prepare(run_script, sources[1], tmp_path / "out")
+    assert "already prepared" in out
+
+
+def test_tiny_imagenet_is_the_same_data(tmp_path, source, run_script):
+    tiny = make_source(tmp_path / "tiny", inner="images")
+    (tiny / "test" / "images").mkdir(parents=True)
+    save(tiny / "test" / "images" / "test_0.JPEG", picture(9))
+    (tiny / "words.txt").write_text("n01\tthing\n")
+    for path in tiny.glob("train/*"):
+        (path / f"{path.name}_boxes.txt").write_text("n01_0.JPEG\t0\t0\t62\t62\n")
+    lines = []
+    (tiny / "val" / "images").mkdir()
+    for path in sorted(tiny.glob("val/n0*/images/*")):
+        lines.append(f"{path.name}\t{path.parts[-3]}\t0\t0\t62\t62\n")
+        path.rename(tiny / "val" / "images" / path.name)
+        if not list(path.parent.iterdir()):
+            path.parent.rmdir()
+            path.parent.parent.rmdir()
+    (tiny / "val" / "val_annotations.txt").write_text("".join(reversed(lines)))
+    expected, _, _ = prepare(run_script, source, tmp_path / "expected")
+    for given in (tiny, make_tar(tiny, tmp_path / "tiny.tar", arcname="tiny-imagenet-200")):
+        found, _, _ = prepare(run_script, given, tmp_path / f"out-{given.name}")
+        assert found.splits == expected.splits
+
+
+def test_files_that_are_not_plain_rgb(tmp_path, run_script, raw_samples):
+    source = make_source(tmp_path / "source", "png", form="PNG")
+    base = picture(77)
+    gray = np.asarray(base.convert("L"))
+    folder = source / "train" / "n02"
+    for path in folder.iterdir():
+        path.unlink()
+    save(folder / "gray.JPEG", base.convert("L"), "PNG")
+    save(folder / "wide.png", Image.fromarray(gray.astype(np.uint16) * 257), "PNG")
+    save(folder / "named_wrongly.JPEG", base, "PNG")
+    save(folder / "transparent.png", base.convert("RGBA"), "PNG")
+    save(folder / "palette.GIF", base.convert("L"), "GIF")
+    save(folder / "cmyk.jpg", base.convert("CMYK"), "JPEG")
+    manifest, _, _ = prepare(run_script, source, tmp_path / "out", "--write_mode", "raw")
+    assert manifest.skipped == ()
+    found = []
+    for split in ("train", "metaval"):
+        images, labels = raw_samples(manifest.path(split))
+        found += [image for image, label in zip(images, labels, strict=True) if label == 1]
+    assert len(found) == 6
+    in_gray, in_colour = np.repeat(gray[..., None], 3, axis=2), np.asarray(base)
+    assert sum(np.array_equal(image, in_gray) for image in found) == 3
+    assert sum(np.array_equal(image, in_colour) for image in found) == 2
+    distances = sorted(np.abs(image.astype(int) - in_colour).mean() for image in found)
+    assert 0 < distances[2] < 5  # CMYK: through JPEG
+
+
+def colours_of(raw_samples, manifest):
+    found = {}
+    for split in manifest.splits:
+        images, labels = raw_samples(manifest.path(split))
+        found[split] = {
+            (image.tobytes(), label) for image, label in zip(images, labels, strict=True)
+        }
+    return found
+
+
+def test_corrupt_files_are_replaced_and_listed(tmp_path, source, run_script, raw_samples):
+    whole, _, _ = prepare(run_script, source, tmp_path / "whole", "--write_mode", "raw")
+    before = colours_of(raw_samples, whole)
+    train, metaval = draw_splits(np.repeat(np.arange(3), TRAIN), 6, 2, seed=0)
+    numbers = sorted(p - TRAIN for p in (*train, *metaval) if p // TRAIN == 1)  # drawn of n02
+    bad, good = numbers[:3], sorted(set(range(TRAIN)) - set(numbers[:3]))
+    files = {i: source / "train" / "n02" / f"n02_train_{i}.JPEG" for i in range(TRAIN)}
+    files[bad[0]].write_bytes(files[bad[0]].read_bytes()[:300])
+    files[bad[1]].write_bytes(b"")
+    files[bad[2]].write_bytes(b"<html>404 not found</html>")
+    in_val = source / "val" / "n03" / "n03_val_1.JPEG"
+    in_val.write_bytes(in_val.read_bytes()[:-40])
+    for given, workers in ((source, 1), (make_tar(source, tmp_path / "source.tar"), 2)):
+        found, _, err = prepare(
+            run_script, given, tmp_path / f"{workers}", "--write_mode", "raw", "--workers", workers
+        )
+        skipped = [f"train/n02/n02_train_{i}.JPEG" for i in bad] + ["val/n03/n03_val_1.JPEG"]
+        assert list(found.skipped) == skipped
+        assert "4 files could not be used" in err
+        assert all(f"\n  {name}: " in err for name in skipped)
+        assert found.splits["train"].per_class == (4, 4, 4)
+        assert found.splits["metaval"].per_class == (2, 2, 2)
+        assert found.splits["test"].per_class == (2, 2, 1)
+        after = colours_of(raw_samples, found)
+        for split in ("train", "metaval"):
+            others = {image for image in before[split] if image[1] != 1}
+            assert {image for image in after[split] if image[1] != 1} == others
+        drawn = {image for image, label in after["train"] | after["metaval"] if label == 1}
+        assert drawn == {np.asarray(Image.open(files[i])).tobytes() for i in good}
+
+
+def test_too_few_good_images_name_the_class(tmp_path, source, refuse):
+    for i in range(4):
+        (source / "train" / "n02" / f"n02_train_{i}.JPEG").write_bytes(b"")
+    message = refuse("imagefolder", "--source", source, "--out", tmp_path / "out", *FLAGS)
+    assert "class 'n02' has 5 usable images (4 corrupt), but 6 are needed" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_large_images_are_shrunk(tmp_path, source, run_script, raw_samples):
+    save(source / "val" / "n01" / "large.png", picture(3, (300, 100)), "PNG")
+    flags = ("--write_mode", "raw")
+    shrunk, _, _ = prepare(run_script, source, tmp_path / "a", *flags, "--max_side", "150")
+    kept, _, _ = prepare(run_script, source, tmp_path / "b", *flags, "--max_side", "0")
+    shapes = [{image.shape for image in raw_samples(m.path("test"))[0]} for m in (shrunk, kept)]
+    assert shapes == [{(30, 40, 3), (50, 150, 3)}, {(30, 40, 3), (100, 300, 3)}]
+
+
+def test_quality_changes_the_jpegs(tmp_path, source, run_script):
+    fine, _, _ = prepare(run_script, source, tmp_path / "a", "--quality", "95")
+    coarse, _, _ = prepare(run_script, source, tmp_path / "b", "--quality", "30")
+    assert fine.splits["train"].sha256 != coarse.splits["train"].sha256
