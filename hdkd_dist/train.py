@@ -31,10 +31,8 @@ def main(
         set: any other setting, as section.name=value; may be repeated.
         local_rank: given by the deepspeed launcher.
     """
-    # DeepSpeed takes seconds to import: help and misspelt flags need not wait for it.
     from hdkd_dist.training import ranks
     from hdkd_dist.training.config import load_config, parse_settings
-    from hdkd_dist.training.session import execute
 
     flags = {
         "hdkd.method": method,
@@ -45,7 +43,12 @@ def main(
     }
     overrides = {key: value for key, value in flags.items() if value is not None}
     overrides |= parse_settings([set] if isinstance(set, str) else set)
-    execute(load_config(ds_config, overrides, ranks.world_size(), epochs))
+    config = load_config(ds_config, overrides, ranks.world_size(), epochs)
+
+    # DeepSpeed takes seconds to import: a fault in the configuration need not wait for it.
+    from hdkd_dist.training.session import execute
+
+    execute(config)
 
 
 if __name__ == "__main__":

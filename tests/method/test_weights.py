@@ -99,9 +99,7 @@ def test_steps_respect_constraint_and_method(optimizer, constraint):
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
         gradient = 1 + torch.randn(len(LAYOUT), generator=generator)
-        step_weights(
-            gamma, gradient, moving, initial=initial, exists=exists, constraint=constraint
-        )
+        step_weights(gamma, gradient, moving, initial=initial, exists=exists, constraint=constraint)
     assert not torch.allclose(gamma, initial, atol=0.1)
     assert (gamma[exists == 0] == 0).all()
     if constraint == "none":

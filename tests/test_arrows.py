@@ -1,0 +1,67 @@
+"""The house's arrows: entry points → training → method, models, data."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "hdkd_dist"
+STANDARD = set(sys.stdlib_module_names)
+MAY_IMPORT = {  # folder → third-party packages, folders of the house
+    "method": ({"torch"}, {"method"}),
+    "models": ({"torch"}, {"models", "cli"}),
+    "data": (
+        {"torch", "ffcv", "numba", "numpy", "PIL", "sklearn", "tqdm", "cv2"},
+        {"data"},
+    ),
+    "inference": ({"torch", "numpy", "safetensors"}, {"inference", "method", "models", "data"}),
+    "training": (
+        {"torch", "deepspeed", "wandb", "pydantic", "matplotlib", "tqdm", "safetensors"},
+        {"training", "method", "models", "data", "inference"},
+    ),
+}
+
+
+def imports_of(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_folder_imports_only_what_it_may(folder):
+    packages, house = MAY_IMPORT[folder]
+    files = list((PACKAGE / folder).glob("*.py"))
+    assert files
+    for file in files:
+        for name in imports_of(file):
+            first, *rest = name.split(".")
+            if first == "hdkd_dist":
+                assert not rest or rest[0] in house, f"{file.name} imports {name}"
+            else:
+                assert first in packages | STANDARD, f"{file.name} imports {name}"
+
+
+def test_inference_needs_no_training_packages():
+    modules = [f"hdkd_dist.inference.{f.stem}" for f in (PACKAGE / "inference").glob("[a-z]*.py")]
+    code = f"""
+import importlib, sys
+for name in ("deepspeed", "ffcv", "pydantic", "wandb", "numba", "sklearn"):
+    sys.modules[name] = None  # any import of it now fails
+for name in {modules!r}:
+    importlib.import_module(name)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_no_device_is_named():
+    for file in PACKAGE.rglob("*.py"):
+        assert ".cuda()" not in file.read_text(), file

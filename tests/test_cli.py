@@ -1,0 +1,59 @@
+"""The command line of all entry points."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from hdkd_dist import cli
+
+SCRIPT = """
+from hdkd_dist import cli
+def main(count: int, set=(), test: bool = True):
+    print(count, list(set), test)
+    if count > 3:
+        raise ValueError("count is\\ntoo large")
+    if count < 0:
+        raise RuntimeError("a bug")
+cli.run(main)
+"""
+
+
+def call(*words):
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT, *words], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_flags_and_repeated_settings():
+    done = call("--count", "2", "--set", "a=1", "--set=b=[2, 3]", "--test", "false")
+    assert (done.returncode, done.stdout) == (0, "2 ['a=1', 'b=[2, 3]'] false\n")
+
+
+def test_error_is_one_line_and_status_2():
+    done = call("--count", "5")
+    assert done.returncode == 2
+    assert done.stderr == "error: count is too large\n"
+
+
+def test_misspelt_flag_stops_before_the_work():
+    done = call("--count", "2", "--tset", "false")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "--tset" in done.stderr
+
+
+def test_bug_keeps_its_traceback():
+    done = call("--count", "-1")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_other_ranks_say_who_they_are(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    with pytest.raises(SystemExit) as stop:
+        cli.fail(ValueError("no"))
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error (rank 3): no\n"

@@ -1,0 +1,48 @@
+"""Linear scaling, warm-up and drops."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hdkd_dist.training.schedule import learning_rate, schedule
+from hdkd_dist.training.settings import ScheduleSettings
+
+IMAGENET = ScheduleSettings(
+    epochs=90, base_lr=0.1, base_batch=256, milestones=(30, 60), warmup_epochs=5
+)
+
+
+def rates(settings, batch, steps_per_epoch):
+    parameter = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.SGD([parameter], lr=learning_rate(settings, batch))
+    scheduler = schedule(optimizer, settings, batch, steps_per_epoch)
+    seen = []
+    for _ in range(settings.epochs * steps_per_epoch):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return seen
+
+
+def test_imagenet_at_batch_1024():
+    seen = rates(IMAGENET, 1024, steps_per_epoch=10)
+    assert seen[0] == pytest.approx(0.1)
+    assert seen[25] == pytest.approx(0.25)  # half way up
+    assert seen[50:300] == pytest.approx([0.4] * 250)
+    assert seen[300:600] == pytest.approx([0.04] * 300)
+    assert seen[600:] == pytest.approx([0.004] * 300)
+
+
+def test_cifar_has_no_warmup():
+    settings = ScheduleSettings(epochs=4, base_lr=0.1, base_batch=128, milestones=(2, 3))
+    assert rates(settings, 128, 2) == pytest.approx([0.1] * 4 + [0.01] * 2 + [0.001] * 2)
+
+
+def test_small_batch_needs_no_warmup():
+    assert rates(IMAGENET, 128, 1)[0] == pytest.approx(0.05)
+
+
+def test_milestones_between_epochs():
+    settings = ScheduleSettings(epochs=1, base_lr=1.0, base_batch=1, milestones=(0.5,))
+    assert rates(settings, 1, 4) == pytest.approx([1, 1, 0.1, 0.1])
