@@ -233,7 +233,7 @@ def test_reading_leaves_torch_its_threads(fixed):
 
 
 def test_network_of_another_size_is_refused(fixed):
-    with pytest.raises(ValueError, match="takes images of 32 px but those in .* have 8"):
+    with pytest.raises(ValueError, match=r"takes images of 32 px but those in .* have 8"):
         image_pipeline(fixed, 32, None)
 
 

@@ -140,7 +140,7 @@ def test_unreadable_files(tmp_path, content):
     path = tmp_path / "broken.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(ValueError, match="broken.json"):
+    with pytest.raises(ValueError, match=r"broken\.json"):
         load_config(path, {}, 1)
     with pytest.raises(ValueError, match="--set nonsense"):
         parse_settings(["nonsense"])
