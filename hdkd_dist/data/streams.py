@@ -20,6 +20,7 @@ from torch import Tensor
 
 from hdkd_dist.data.augment import Flip, RandomResizedCrop, Translate
 from hdkd_dist.data.keyed_random import AugmentationKey
+from hdkd_dist.data.loader_thread import raise_error
 from hdkd_dist.data.manifest import Manifest
 from hdkd_dist.data.order import (
     METAVAL,
@@ -112,6 +113,7 @@ class SplitReader:
         for images, labels, indices in batches:
             # FFCV hands out views of a few buffers that it fills again.
             yield Batch(images.clone(), labels.clone(), indices.clone())
+        raise_error(batches, self._loader.fname)
 
 
 def image_pipeline(

@@ -8,7 +8,9 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from ffcv.transforms import ToTensor
 
+from hdkd_dist.data import streams
 from hdkd_dist.data.digits import prepare_digits
 from hdkd_dist.data.manifest import read_manifest
 from hdkd_dist.data.normalize import Normalize
@@ -230,6 +232,25 @@ def test_reading_leaves_torch_its_threads(fixed):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+class Broken(ToTensor):
+    """A stage that fails at the first batch, as one does on a file that is gone."""
+
+    def generate_code(self):
+        def fail(images, out):
+            raise OSError("the disk is gone")
+
+        return fail
+
+
+def test_error_in_the_loader_thread_does_not_hang_the_run(fixed, monkeypatch):
+    monkeypatch.setattr(streams, "ToTensor", Broken)
+    reader = SplitReader(
+        fixed, "test", image_size=SIDE, batch=16, reading=Reading(CPU), augment=False
+    )
+    with pytest.raises(RuntimeError, match=r"reading .*test.beton failed: the disk is gone"):
+        list(reader.read(np.arange(SAMPLES)))
 
 
 def test_network_of_another_size_is_refused(fixed):
