@@ -75,7 +75,15 @@ def test_metrics_tell_what_happened(finished):
     exits = ["exit_1", "exit_2", "exit_3"]
     expected = {f"loss/{name}" for name in names} | {f"gamma/{name}" for name in names}
     expected |= {f"{group}/{e}" for group in ("train/top1", "average_ce") for e in exits}
-    expected |= {"lr", "temperature", "gamma_sum_ratio", "hypergradient_norm", "epoch", "step"}
+    expected |= {
+        "lr",
+        "temperature",
+        "gamma_sum_ratio",
+        "hypergradient_norm",
+        "epoch",
+        "step",
+        "rank_drift",
+    }
     expected |= {"images_per_s", "wait_fraction", "peak_memory_mb", "event"}
     assert set(steps[0]) == expected
     assert {f"val/{top}/{e}" for top in ("top1", "top5") for e in exits} <= set(epochs[0])
@@ -121,6 +129,8 @@ def test_two_ranks_train_what_one_trains(finished, folder):
     ]
     for key in ("loss/ce_1", "loss/kd_3_to_1", "train/top1/exit_2"):
         assert first[0][key] == pytest.approx(first[1][key], rel=1e-3), key
+    drifts = [e["rank_drift"] for e in read_metrics(folder / "runs/two") if e["event"] == "step"]
+    assert drifts == [0.0] * 8  # γ, E_k and T were equal to the bit on both ranks, at every step
     assert all(row["top1"] > 20 for row in two["exits"])  # 30 steps on, rounding has grown
     assert set(load_file(run / WEIGHTS)) == set(load_file(folder / "runs/two" / WEIGHTS))
 

@@ -29,6 +29,7 @@ class Summary:
     losses: list[float]  # ℓ, [n]
     top1: list[float]  # training accuracy per exit in percent, [K]
     hypergradient_norm: float
+    drift: float  # largest difference of γ, E_k and T between ranks: 0, or the run has stopped
 
 
 class Meter:
@@ -71,16 +72,17 @@ class Meter:
             Drifted: if γ, E_k or T differed between ranks.
         """
         self._check_finite()
-        if float(self._drift) != 0:
+        drift = float(self._drift)
+        if drift != 0:
             raise Drifted(
-                f"γ, E_k or T differ between ranks by {float(self._drift):.3g}: a rank runs other "
+                f"γ, E_k or T differ between ranks by {drift:.3g}: a rank runs other "
                 "code, another configuration or a faulty device"
             )
         losses, accuracy, norm = ranks.mean_over_ranks(
             [self._losses / self.steps, 100 * self._correct / self._images, self._norm]
         )
         self._clear()
-        return Summary(losses.tolist(), accuracy.tolist(), float(norm))
+        return Summary(losses.tolist(), accuracy.tolist(), float(norm), drift)
 
     def _check_finite(self) -> None:
         first_bad = ranks.gather_from_ranks(self._first_bad)  # [R, 2n]

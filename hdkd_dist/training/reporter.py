@@ -54,6 +54,7 @@ class Reporter:
                 **gamma_values(harmony, self.layout),
                 "temperature": float(harmony.temperature),
                 "hypergradient_norm": summary.hypergradient_norm,
+                "rank_drift": summary.drift,
                 "images_per_s": images_per_second,
                 "wait_fraction": waiting,
                 "peak_memory_mb": peak_memory_mb(harmony.gamma.device),
