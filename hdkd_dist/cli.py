@@ -11,6 +11,7 @@ from typing import NoReturn
 import fire
 
 REPEATABLE = "--set"
+TRACEBACK = "HDKD_TRACEBACK"  # environment variable: show where an error comes from
 
 
 def run(main: Callable[..., None], arguments: Sequence[str] | None = None) -> None:
@@ -36,15 +37,22 @@ def run(main: Callable[..., None], arguments: Sequence[str] | None = None) -> No
     try:
         call["main"]()
     except ValueError as error:
+        if os.environ.get(TRACEBACK):
+            raise
         fail(error)
 
 
 def fail(error: ValueError) -> NoReturn:
-    """Print ``error`` as one line, naming the rank where it is not the first, and exit with 2."""
+    """Print ``error`` as one line and exit with status 2.
+
+    What is wrong on all ranks alike is said by the first; an error with ``one_rank`` set is said by
+    the rank that has it.
+    """
     rank = int(os.environ.get("RANK", 0))
-    where = f" (rank {rank})" if rank else ""
-    message = " ".join(str(error).split())
-    print(f"error{where}: {message}", file=sys.stderr, flush=True)
+    alone = getattr(error, "one_rank", False)
+    if rank == 0 or alone:
+        where = f" (rank {rank})" if rank else ""
+        print(f"error{where}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
     sys.exit(2)
 
 

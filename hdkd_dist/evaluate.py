@@ -8,11 +8,11 @@ from hdkd_dist import cli
 
 
 def main(run: str, data: str | None = None, batch: int = 256, workers: int = 1) -> None:
-    """Measure top-1 and top-5 accuracy of every exit (the anytime mode) and add them to the run.
+    """Measure top-1 and top-5 accuracy of every exit (the anytime mode); the run notes them.
 
     Args:
         run: the folder that train.py has written.
-        data: the prepared data set; default the one the run was trained on.
+        data: another prepared data set to measure on; its accuracies are printed only.
         batch: images at a time.
         workers: loader threads.
     """
@@ -29,7 +29,7 @@ def main(run: str, data: str | None = None, batch: int = 256, workers: int = 1) 
     folder = Path(run)
     config = read_run(folder)
     manifest = read_manifest(data_folder(data or config["hdkd"]["data"]["path"]))
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     network = load_network(folder, config, len(manifest.classes)).to(device)
     model = config["hdkd"]["model"]
     image_size = resolve(model["preset"], model["overrides"]).input_size
@@ -48,7 +48,8 @@ def main(run: str, data: str | None = None, batch: int = 256, workers: int = 1) 
         return count_correct(lambda images: network(normalize(images)), examples, network.num_exits)
 
     rows = exit_rows(exit_costs(network, image_size), measure("metaval"), measure("test"))
-    update_results(folder, {"exits": rows})
+    if data is None:
+        update_results(folder, {"exits": rows})
     print(table(rows))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,5 +64,6 @@ for name in {modules!r}:
 
 
 def test_no_device_is_named():
-    for file in PACKAGE.rglob("*.py"):
-        assert ".cuda()" not in file.read_text(), file
+    named = re.compile(r"\.cuda\(|[\"']cuda(:\d+)?[\"']")
+    files = {file.name for file in PACKAGE.rglob("*.py") if named.search(file.read_text())}
+    assert files == {"memory.py"}  # which asks an accelerator how much it has used

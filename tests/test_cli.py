@@ -51,9 +51,23 @@ def test_bug_keeps_its_traceback():
     assert "Traceback" in done.stderr
 
 
-def test_other_ranks_say_who_they_are(capsys, monkeypatch):
+class Alone(ValueError):
+    one_rank = True
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(ValueError("no"), ""), (Alone("no"), "error (rank 3): no\n")]
+)
+def test_other_ranks_speak_only_of_their_own_faults(capsys, monkeypatch, error, said):
     monkeypatch.setenv("RANK", "3")
     with pytest.raises(SystemExit) as stop:
-        cli.fail(ValueError("no"))
+        cli.fail(error)
     assert stop.value.code == 2
-    assert capsys.readouterr().err == "error (rank 3): no\n"
+    assert capsys.readouterr().err == said
+
+
+def test_traceback_on_request(monkeypatch):
+    monkeypatch.setenv(cli.TRACEBACK, "1")
+    done = call("--count", "5")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numba
 import numpy as np
 import torch
 from ffcv.fields.basics import IntDecoder
@@ -52,7 +53,7 @@ class Reading:
     """How a process reads: none of it changes what the streams contain."""
 
     device: torch.device
-    workers: int = 1
+    workers: int = 1  # threads; at most as many as the process has cores
     os_cache: bool = True  # share the page cache between the ranks of a node
 
 
@@ -69,8 +70,7 @@ class GivenOrder(TraversalOrder):
 class SplitReader:
     """One split of a prepared data set, readable in any order, augmented or not.
 
-    Only one pass is under way at a time, and it is read to its end: FFCV leaks the threads of a
-    pass that is left early.
+    Only one pass is under way at a time.
     """
 
     def __init__(
@@ -90,12 +90,13 @@ class SplitReader:
             self._loader = Loader(
                 str(manifest.path(split)),
                 batch_size=batch,
-                num_workers=reading.workers,
+                # numba refuses more threads than the process may use
+                num_workers=min(reading.workers, numba.config.NUMBA_NUM_THREADS),
                 os_cache=reading.os_cache,
                 order=OrderOption.SEQUENTIAL,
                 drop_last=False,
                 pipelines={
-                    "image": [*decoder, ToTensor(), ToDevice(reading.device), ToTorchImage()],
+                    "image": [*decoder, ToTensor(), to_device(reading.device), ToTorchImage()],
                     "label": number_pipeline(reading.device),
                     "index": number_pipeline(reading.device),
                 },
@@ -110,9 +111,12 @@ class SplitReader:
         self._loader.first_traversal_order = samples  # FFCV's length of a pass
         with unchanged_thread_count():
             batches = iter(self._loader)
-        for images, labels, indices in batches:
-            # FFCV hands out views of a few buffers that it fills again.
-            yield Batch(images.clone(), labels.clone(), indices.clone())
+        try:
+            for images, labels, indices in batches:
+                # FFCV hands out views of a few buffers that it fills again.
+                yield Batch(images.clone(), labels.clone(), indices.clone())
+        finally:
+            batches.terminate_event.set()  # also where a pass is left early
         raise_error(batches, self._loader.fname)
 
 
@@ -147,7 +151,16 @@ def image_pipeline(
 
 def number_pipeline(device: torch.device) -> list[Operation]:
     """Labels and indices: [B] int64 on the device."""
-    return [IntDecoder(), ToTensor(), Squeeze(1), ToDevice(device)]
+    return [IntDecoder(), ToTensor(), Squeeze(1), to_device(device)]
+
+
+def to_device(device: torch.device) -> Operation:
+    """The copy to the device, waited for by the loader's thread.
+
+    FFCV decodes into a host buffer again without asking whether an asynchronous copy from it has
+    run: with many micro-batches queued on a GPU, images would be overwritten on their way.
+    """
+    return ToDevice(device, non_blocking=False)
 
 
 def train_epoch(

@@ -93,10 +93,9 @@ def averaged_buffers(network: nn.Module) -> dict[str, Tensor]:
     """
     buffers = dict(network.named_buffers())
     floating = [name for name, buffer in buffers.items() if buffer.is_floating_point()]
-    means = ranks.mean_over_ranks([buffers[name] for name in floating])
-    return {name: buffer.clone() for name, buffer in buffers.items()} | dict(
-        zip(floating, means, strict=True)
-    )
+    copies = {name: buffer.clone() for name, buffer in buffers.items()}
+    means = ranks.mean_over_ranks([copies[name] for name in floating])
+    return {**copies, **dict(zip(floating, means, strict=True))}
 
 
 def network_state(network: nn.Module) -> Mapping[str, Tensor]:

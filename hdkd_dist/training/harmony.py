@@ -91,11 +91,22 @@ def initial_weights(settings: Settings, method: Method, num_exits: int) -> Tenso
     loss = settings.loss
     if kind == "ds_like":
         return ds_like(method, num_exits, loss.kd_weight, loss.kd_share)
+    if not method.learns:
+        raise ValueError(
+            f"hdkd.gamma.init is {settings.gamma.init} but {settings.method} has fixed weights, "
+            "which define it: use ds_like, or a method that learns γ"
+        )
     if kind == "dbt_like":
         return dbt_like(method, num_exits, loss.kd_weight)
     if kind == "random":
         return random_weights(method, num_exits, settings.run.seed)
-    return learned_weights(Path(file), num_exits)
+    weights = learned_weights(Path(file), num_exits)
+    if (weights * (1 - existing_entries(method, num_exits))).any():
+        raise ValueError(
+            f"hdkd.gamma.init: {file} has weights that {settings.method} has not: "
+            "name a run of the same method"
+        )
+    return weights
 
 
 def learned_weights(path: Path, num_exits: int) -> Tensor:

@@ -12,6 +12,7 @@ from hdkd_dist.training import ranks
 from hdkd_dist.training.step import Measures
 
 NEVER = torch.iinfo(torch.int64).max
+WATCHED = ("loss", "weight γ of", "hypergradient of")
 
 
 class Diverged(ValueError):
@@ -28,8 +29,7 @@ class Summary:
 
     losses: list[float]  # ℓ, [n]
     top1: list[float]  # training accuracy per exit in percent, [K]
-    hypergradient_norm: float
-    drift: float  # largest difference of γ, E_k and T between ranks: 0, or the run has stopped
+    hypergradient_norm: float | None  # mean over the steps of γ; None if there was none
 
 
 class Meter:
@@ -39,7 +39,7 @@ class Meter:
         self.layout = LossLayout(num_exits)
         self.steps = 0  # since the last reading
         self.device = device
-        self._first_bad = torch.full((2 * len(self.layout),), NEVER, device=device)
+        self._first_bad = torch.full((len(WATCHED), len(self.layout)), NEVER, device=device)
         self._clear()
 
     def _clear(self) -> None:
@@ -49,6 +49,7 @@ class Meter:
         self._drift = torch.zeros((), device=self.device)
         self._images = 0
         self.steps = 0
+        self._weights_steps = 0
 
     def add(self, step: int, measures: Measures, gamma: Tensor, images: int) -> None:
         """Count one step's measures; ``images`` is this rank's part of the batch."""
@@ -56,13 +57,19 @@ class Meter:
         self._correct += measures.correct
         self._images += images
         self.steps += 1
-        finite = torch.isfinite(torch.cat([measures.losses, gamma]))
-        self._first_bad.clamp_(max=torch.where(finite, NEVER, step))
+        self._watch(0, measures.losses, step)
+        self._watch(1, gamma, step)
 
-    def add_weights_step(self, gradient: Tensor, drift: Tensor) -> None:
-        """Note a step of γ: the hypergradient [n] and how far the ranks were apart."""
-        self._norm = gradient.norm()
+    def add_weights_step(self, step: int, gradient: Tensor, drift: Tensor) -> None:
+        """Count a step of γ: the hypergradient [n] and how far the ranks were apart."""
+        self._norm += gradient.norm()
+        self._weights_steps += 1
         self._drift = torch.maximum(self._drift, drift)
+        self._watch(2, gradient, step)
+
+    def _watch(self, kind: int, entries: Tensor, step: int) -> None:
+        bad_since = torch.where(torch.isfinite(entries), NEVER, step)
+        self._first_bad[kind].clamp_(max=bad_since)
 
     def read(self) -> Summary:
         """Means since the last reading; collective.
@@ -81,18 +88,18 @@ class Meter:
         losses, accuracy, norm = ranks.mean_over_ranks(
             [self._losses / self.steps, 100 * self._correct / self._images, self._norm]
         )
+        mean_norm = float(norm) / self._weights_steps if self._weights_steps else None
         self._clear()
-        return Summary(losses.tolist(), accuracy.tolist(), float(norm), drift)
+        return Summary(losses.tolist(), accuracy.tolist(), mean_norm)
 
     def _check_finite(self) -> None:
-        first_bad = ranks.gather_from_ranks(self._first_bad)  # [R, 2n]
+        first_bad = ranks.gather_from_ranks(self._first_bad)  # [R, 3, n]
         step = int(first_bad.min())
         if step == NEVER:
             return
-        rank, entry = divmod(int(first_bad.argmin()), first_bad.shape[1])
-        kind = "loss" if entry < len(self.layout) else "weight γ of"
-        name = self.layout.names[entry % len(self.layout)]
+        rank, kind, entry = (int(place[0]) for place in torch.where(first_bad == step))
+        what = f"{WATCHED[kind]} {self.layout.names[entry]}"
         raise Diverged(
-            f"{kind} {name} is not finite at step {step} on rank {rank}: lower "
+            f"{what} is not finite at step {step} on rank {rank}: lower "
             "hdkd.schedule.base_lr or hdkd.gamma.lr, or lengthen hdkd.schedule.warmup_epochs"
         )

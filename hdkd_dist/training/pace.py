@@ -5,9 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 Item = TypeVar("Item")
+
+
+class Mark(NamedTuple):
+    """A moment of a training."""
+
+    images: int
+    seconds: float
+    waiting: float
 
 
 @dataclass
@@ -46,18 +54,20 @@ class Pace:
                 self.waiting += time.perf_counter() - asked
             yield batch
 
-    def since(self, images: int, seconds: float, waiting: float) -> tuple[float, float]:
-        """Images per second and share of time spent waiting since a :meth:`mark`."""
-        spent = max(self.elapsed - seconds, 1e-9)
-        return (self.images - images) / spent, min(1.0, (self.waiting - waiting) / spent)
-
-    def mark(self) -> tuple[int, float, float]:
+    @property
+    def mark(self) -> Mark:
         """Now, for :meth:`since`."""
-        return self.images, self.elapsed, self.waiting
+        return Mark(self.images, self.elapsed, self.waiting)
+
+    def since(self, mark: Mark) -> tuple[float, float]:
+        """Images per second and share of time spent waiting since then."""
+        seconds = max(self.elapsed - mark.seconds, 1e-9)
+        waiting = min(1.0, (self.waiting - mark.waiting) / seconds)
+        return (self.images - mark.images) / seconds, waiting
 
     def record(self) -> dict[str, float]:
         """The whole training, for ``results.json``."""
-        images_per_second, waiting = self.since(0, 0.0, 0.0)
+        images_per_second, waiting = self.since(Mark(0, 0.0, 0.0))
         return {
             "images_per_s": images_per_second,
             "wait_fraction": waiting,

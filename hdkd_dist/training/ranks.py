@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -32,14 +34,51 @@ def local_world_size() -> int:
 
 
 def complete_environment() -> None:
-    """Let a run start without a launcher, as a single rank: ``python hdkd_dist/train.py``."""
+    """Let a run start without a launcher, as a single rank: ``python hdkd_dist/train.py``.
+
+    Raises:
+        ValueError: if a launcher has started several processes and not told them their ranks;
+            each would train alone.
+    """
     if "RANK" in os.environ:
         return
+    for variable in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
+        if int(os.environ.get(variable, 1)) > 1:
+            raise ValueError(
+                f"{variable} is {os.environ[variable]} but RANK is not set: each task needs RANK, "
+                "LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT"
+            )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
     os.environ.update(alone, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+
+
+class RankFault(ValueError):
+    """A fault that not all ranks have; the rank that has it speaks (see ``cli.fail``)."""
+
+    one_rank = True
+
+
+@contextmanager
+def agreement(device: torch.device) -> Iterator[None]:
+    """A part of the set-up that succeeds on all ranks or ends all of them; collective.
+
+    The first rank that fails says why; the others, on whatever node, leave with status 2 instead
+    of waiting for it. The part itself must not communicate.
+    """
+    fault: ValueError | None = None
+    try:
+        yield
+    except ValueError as error:
+        fault = error
+    speaker = torch.tensor(dist.get_world_size() if fault is None else rank(), device=device)
+    dist.all_reduce(speaker, op=dist.ReduceOp.MIN)
+    if fault is not None and int(speaker) == rank():
+        raise RankFault(str(fault)) from fault
+    if int(speaker) < dist.get_world_size():
+        sys.exit(2)
 
 
 def mean_over_ranks(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -68,7 +107,7 @@ def agree(replica: Tensor) -> tuple[Tensor, Tensor]:
 
     The replicas' elementwise maximum is taken: unlike a mean it is equal to the bit to replicas
     that agree, for any number of ranks, and the difference to the minimum shows a drift, which
-    averaging would hide. NaN counts as a drift only if not all ranks have it.
+    averaging would hide. What is not finite shows as a difference too.
 
     Args:
         replica: [m].

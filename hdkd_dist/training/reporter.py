@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -27,7 +28,7 @@ class Reporter:
         self.harmony = run.harmony
         self.epochs = run.settings.schedule.epochs
         self.tracker = tracker
-        self._mark = Pace().mark()
+        self._mark = Pace().mark
         self._bar = tqdm(
             total=run.steps,
             unit="step",
@@ -41,8 +42,10 @@ class Reporter:
         if self.tracker is None:
             return
         harmony = self.harmony
-        images_per_second, waiting = pace.since(*self._mark)
-        self._mark = pace.mark()
+        norm = summary.hypergradient_norm
+        hypergradient = {} if norm is None else {"hypergradient_norm": norm}
+        images_per_second, waiting = pace.since(self._mark)
+        self._mark = pace.mark
         self.tracker.record(
             "step",
             {
@@ -53,8 +56,7 @@ class Reporter:
                 **per_exit("train/top1", summary.top1),
                 **gamma_values(harmony, self.layout),
                 "temperature": float(harmony.temperature),
-                "hypergradient_norm": summary.hypergradient_norm,
-                "rank_drift": summary.drift,
+                **hypergradient,
                 "images_per_s": images_per_second,
                 "wait_fraction": waiting,
                 "peak_memory_mb": peak_memory_mb(harmony.gamma.device),
@@ -76,6 +78,19 @@ class Reporter:
         self.tracker.record("epoch", {"step": step, "epoch": epoch, **values})
         shown = " ".join(f"{value:.2f}" for value in top1)
         self._bar.write(f"epoch {epoch + 1}/{self.epochs}  validation top-1 per exit: {shown}")
+
+    def finish(
+        self, step: int, rows: Sequence[Mapping[str, float]], pictures: Sequence[Path]
+    ) -> None:
+        """Record the final accuracies, from the rows of ``results.json``, and the pictures."""
+        if self.tracker is None:
+            return
+        kinds = {"val/top1": "val_top1", "val/top5": "val_top5"}
+        if "top1" in rows[0]:
+            kinds |= {"test/top1": "top1", "test/top5": "top5"}
+        values = [per_exit(group, [row[key] for row in rows]) for group, key in kinds.items()]
+        self.tracker.record("end", {"step": step, **{k: v for d in values for k, v in d.items()}})
+        self.tracker.show(pictures)
 
     def close(self) -> None:
         """End the progress bar and the tracker."""

@@ -66,28 +66,21 @@ def build_run(config: Config, manifest: Manifest, device: torch.device) -> Run:
         ValueError: if data, network, batch and ranks do not fit together.
     """
     settings = config.hdkd
-    share = replace(config.share, rank=ranks.rank())
-    metaval_share = share_of_metaval(settings.data, share)
-    steps = steps_per_epoch(manifest, share)
-    spec = resolve(settings.model.preset, settings.model.overrides)
-    open_split = partial(
-        SplitReader,
-        manifest,
-        image_size=spec.input_size,
-        reading=Reading(device, settings.data.workers, settings.data.os_cache),
-    )
-    readers = Readers(
-        train=open_split("train", batch=share.micro_batch, augment=True),
-        metaval=open_split("metaval", batch=metaval_share.micro_batch, augment=True),
-        validation=open_split("metaval", batch=share.micro_batch, augment=False),
-        test=open_split("test", batch=share.micro_batch, augment=False),
-    )
-    torch.manual_seed(settings.run.seed)  # the initial parameters are a function of the seed
-    network = build(settings.model.preset, len(manifest.classes), **settings.model.overrides)
+    with ranks.agreement(device):
+        share = replace(config.share, rank=ranks.rank())
+        metaval_share = share_of_metaval(settings.data, share)
+        steps = steps_per_epoch(manifest, share)
+        spec = resolve(settings.model.preset, settings.model.overrides)
+        readers = open_readers(
+            manifest, settings.data, spec.input_size, share, metaval_share, device
+        )
+        torch.manual_seed(settings.run.seed)  # the initial parameters are a function of the seed
+        network = build(settings.model.preset, len(manifest.classes), **settings.model.overrides)
+        harmony = start_harmony(settings, network.num_exits, device)
     return Run(
         settings=settings,
         engine=build_engine(network.to(device), config, steps),
-        harmony=start_harmony(settings, network.num_exits, device),
+        harmony=harmony,
         readers=readers,
         share=share,
         metaval_share=metaval_share,
@@ -95,6 +88,25 @@ def build_run(config: Config, manifest: Manifest, device: torch.device) -> Run:
         image_size=spec.input_size,
         steps_per_epoch=steps,
         device=device,
+    )
+
+
+def open_readers(
+    manifest: Manifest,
+    settings: DataSettings,
+    image_size: int,
+    share: Share,
+    metaval_share: Share,
+    device: torch.device,
+) -> Readers:
+    """The data set's splits as training reads them, in micro-batches of this rank."""
+    reading = Reading(device, settings.workers, settings.os_cache)
+    open_split = partial(SplitReader, manifest, image_size=image_size, reading=reading)
+    return Readers(
+        train=open_split("train", batch=share.micro_batch, augment=True),
+        metaval=open_split("metaval", batch=metaval_share.micro_batch, augment=True),
+        validation=open_split("metaval", batch=share.micro_batch, augment=False),
+        test=open_split("test", batch=share.micro_batch, augment=False),
     )
 
 

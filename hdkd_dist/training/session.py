@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 from safetensors.torch import save_file
+from torch import Tensor
 
 from hdkd_dist.data.digits import prepare_digits
 from hdkd_dist.data.manifest import EMBEDDED, Manifest, data_folder, read_manifest
@@ -33,29 +35,25 @@ def execute(config: Config) -> None:
         ValueError: in one line, for settings and data that do not fit, or a run that diverges.
     """
     device = join_ranks()
-    manifest = open_data(config.hdkd.data.path)
+    with ranks.agreement(device):
+        if config.hdkd.data.path == EMBEDDED and ranks.local_rank() == 0:
+            prepare_digits(data_folder(EMBEDDED))  # on first use
+    with ranks.agreement(device):
+        manifest = read_manifest(data_folder(config.hdkd.data.path))
     run = build_run(config, manifest, device)
     folder = Path(config.hdkd.run.out)
     leader = ranks.rank() == 0
-    if leader:
-        open_folder(folder, config)
+    with ranks.agreement(device):
+        if leader:
+            open_folder(folder, config)
     tracker = Tracker(folder, config.hdkd.run, config.as_json()) if leader else None
     reporter = Reporter(run, tracker)
     try:
-        pace = train(run, reporter)
-        finish(run, manifest, pace, folder)
+        pace, validation = train(run, reporter)
+        finish(run, manifest, pace, validation, reporter, folder)
     finally:
         reporter.close()
     dist.destroy_process_group()
-
-
-def open_data(path: str) -> Manifest:
-    """The prepared data set in a folder; the embedded one is prepared on first use. Collective."""
-    if path == EMBEDDED:
-        if ranks.local_rank() == 0:
-            prepare_digits(data_folder(path))
-        dist.barrier()
-    return read_manifest(data_folder(path))
 
 
 def open_folder(folder: Path, config: Config) -> None:
@@ -76,26 +74,33 @@ def open_folder(folder: Path, config: Config) -> None:
         ) from None
 
 
-def finish(run: Run, manifest: Manifest, pace: Pace, folder: Path) -> None:
+def finish(
+    run: Run, manifest: Manifest, pace: Pace, validation: Tensor, reporter: Reporter, folder: Path
+) -> None:
     """Evaluate the trained network and leave weights, results and pictures; collective."""
-    validation = evaluate(run, run.readers.validation)
+    network = run.engine.module
     test = evaluate(run, run.readers.test) if run.settings.run.test else None
-    state = network_state(run.engine.module)
+    state = network_state(network)
+    replicas = ranks.gather_from_ranks(run.harmony.gamma)
     if ranks.rank() != 0:
         return
     save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
-    results = update_results(
-        folder,
-        describe(run, manifest)
-        | {
-            "exits": exit_rows(exit_costs(run.engine.module, run.image_size), validation, test),
-            "gamma": run.harmony.record(LossLayout(run.engine.module.num_exits)),
-            "train": {"steps": run.steps, **pace.record()},
-        },
+    rows = exit_rows(exit_costs(network, run.image_size), validation, test)
+    gamma = run.harmony.record(LossLayout(network.num_exits))
+    gamma["sha256_by_rank"] = [digest(replica) for replica in replicas]
+    speed = {"steps": run.steps, **pace.record()}
+    update_results(
+        folder, {**describe(run, manifest), "exits": rows, "gamma": gamma, "train": speed}
     )
     pictures = draw_figures(folder)
-    print(table(results["exits"]))
+    reporter.finish(run.steps, rows, pictures)
+    print(table(rows))
     print(f"{folder}: weights, results.json, metrics.jsonl, {', '.join(p.name for p in pictures)}")
+
+
+def digest(tensor: Tensor) -> str:
+    """sha256 of a tensor's bits."""
+    return hashlib.sha256(tensor.cpu().numpy().tobytes()).hexdigest()
 
 
 def describe(run: Run, manifest: Manifest) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def learn_weights(
         mean: over ranks.
 
     Returns:
-        The hypergradient, [n].
+        The hypergradient, [n], 0 for entries that the method does not have.
     """
     result = hypergradient(
         train_forward,
@@ -97,7 +97,7 @@ def learn_weights(
         constraint=settings.constraint,
     )
     harmony.average_ce = update_average(harmony.average_ce, result.ce, settings.average_momentum)
-    return result.gradient
+    return result.gradient * harmony.exists
 
 
 def train_network(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,13 @@ class Tracker:
         self._metrics.flush()
         if self._wandb is not None:
             self._wandb.log(dict(values))
+
+    def show(self, pictures: Sequence[Path]) -> None:
+        """Put pictures beside the numbers in W&B."""
+        if self._wandb is not None:
+            import wandb
+
+            self._wandb.log({picture.stem: wandb.Image(str(picture)) for picture in pictures})
 
     def close(self) -> None:
         """Finish both."""

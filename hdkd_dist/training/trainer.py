@@ -16,8 +16,11 @@ from hdkd_dist.training.run import Run
 from hdkd_dist.training.step import learn_weights, train_network
 
 
-def train(run: Run, reporter: Reporter) -> Pace:
+def train(run: Run, reporter: Reporter) -> tuple[Pace, Tensor]:
     """Train to the end of the schedule (Algorithm 1 with T = 1).
+
+    Returns:
+        How fast it went, and the last epoch's validation, see :func:`evaluate`.
 
     Raises:
         Diverged, Drifted: see :class:`Meter`.
@@ -51,7 +54,7 @@ def train(run: Run, reporter: Reporter) -> Pace:
                     settings=settings.gamma,
                     mean=ranks.mean_over_ranks,
                 )
-                meter.add_weights_step(gradient, drift=replicate(harmony))
+                meter.add_weights_step(step + 1, gradient, drift=replicate(harmony))
             measures = train_network(
                 engine,
                 harmony,
@@ -67,8 +70,9 @@ def train(run: Run, reporter: Reporter) -> Pace:
             if step % settings.run.log_every == 0 or step % run.steps_per_epoch == 0:
                 reporter.step(step, epoch, rate, meter.read(), pace)
         pace.pause()
-        reporter.epoch(step, epoch, evaluate(run, run.readers.validation))
-    return pace
+        validation = evaluate(run, run.readers.validation)
+        reporter.epoch(step, epoch, validation)
+    return pace, validation
 
 
 def evaluate(run: Run, reader: SplitReader) -> Tensor:

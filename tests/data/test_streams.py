@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import replace
 from itertools import islice
 
@@ -219,6 +221,24 @@ def test_variable_sizes_are_evaluated_on_a_central_crop(varying):
         assert abs(float(centre[1]) - (width - 1) / 2) < 1.5
         shown = float(images[sample, 0].max()) - float(images[sample, 0].min())
         assert abs(shown - 224 / 256 * min(height, width)) < 5
+
+
+def test_more_workers_than_cores_are_as_many_as_cores(fixed):
+    reader = SplitReader(
+        fixed, "test", image_size=SIDE, batch=16, reading=Reading(CPU, 1000), augment=False
+    )
+    assert len(list(evaluation_pass(reader, 0, 1))) == 3
+
+
+def test_pass_that_is_left_early_ends_its_thread(readers):
+    before = threading.active_count()
+    batches = readers(4).read(np.arange(SAMPLES))
+    next(batches)
+    batches.close()
+    deadline = time.monotonic() + 20
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert threading.active_count() == before
 
 
 def test_reading_leaves_torch_its_threads(fixed):

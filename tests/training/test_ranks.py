@@ -18,6 +18,30 @@ CPU = torch.device("cpu")
 EXITS = 2
 
 
+def failing(culprits):
+    try:
+        with ranks.agreement(CPU):
+            if ranks.rank() in culprits:
+                raise ValueError("the disk is full")
+    except ranks.RankFault as fault:
+        return str(fault)
+    except SystemExit as stop:
+        return stop.code
+    return "went on"
+
+
+def test_fault_of_one_rank_ends_all_and_is_said_once():
+    assert on_ranks(3, failing, ()) == ["went on"] * 3
+    assert on_ranks(3, failing, (1, 2)) == [2, "the disk is full", 2]
+
+
+def test_tasks_without_ranks_are_refused(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
+    with pytest.raises(ValueError, match="SLURM_STEP_NUM_TASKS is 8 but RANK is not set"):
+        ranks.complete_environment()
+
+
 def harmony_of(gamma):
     return Harmony(gamma, torch.ones(3), torch.ones(3), None, torch.tensor(3.0), torch.ones(2))
 
@@ -63,10 +87,12 @@ def measuring(bad_rank, kind):
         losses = torch.full_like(gamma, float(step + ranks.rank()))
         weights = gamma.clone()
         if ranks.rank() == bad_rank and step >= 2:
-            (losses if kind == "loss" else weights)[2] = math.inf if step == 2 else math.nan
+            watched = {"loss": losses, "gamma": weights}[kind]
+            watched[2] = math.inf if step == 2 else math.nan
         correct = torch.tensor([1, 2])
         meter.add(step, Measures(losses, correct), weights, images=4)
-        meter.add_weights_step(torch.tensor([3.0, 4.0]), torch.tensor(0.0))
+        gradient = torch.tensor([3.0, 4.0, math.inf if kind == "gradient" and step == 3 else 0.0])
+        meter.add_weights_step(step, gradient, torch.tensor(0.0))
     try:
         return meter.read()
     except ValueError as error:
@@ -88,12 +114,27 @@ def test_divergence_names_step_rank_and_entry(kind, named):
         assert message.startswith(f"{named} is not finite at step 2 on rank 1:")
 
 
+def test_infinite_hypergradient_is_named_although_gamma_is_cut_at_zero():
+    (message,) = on_ranks(1, measuring, None, "gradient")
+    assert message.startswith("hypergradient of kd_2_to_1 is not finite at step 3 on rank 0:")
+
+
+def without_a_step_of_gamma():
+    meter = Meter(EXITS, CPU)
+    meter.add(1, Measures(torch.ones(3), torch.tensor([1, 2])), torch.ones(3), images=4)
+    return meter.read().hypergradient_norm
+
+
+def test_no_step_of_gamma_has_no_norm():
+    assert on_ranks(1, without_a_step_of_gamma) == [None]
+
+
 def drifting():
     meter = Meter(EXITS, CPU)
     losses = torch.ones(3)
     meter.add(1, Measures(losses, torch.tensor([1, 2])), losses, images=4)
     gamma = losses + 0.25 * ranks.rank()
-    meter.add_weights_step(losses, replicate(harmony_of(gamma)))
+    meter.add_weights_step(1, losses, replicate(harmony_of(gamma)))
     try:
         meter.read()
     except ValueError as error:

@@ -68,7 +68,7 @@ def take_steps(network, settings, device, batches, count=2, equilibrium=False):
                 settings=settings.gamma,
                 mean=list,
             )
-            meter.add_weights_step(gradient, drift=gradient.norm() * 0)
+            meter.add_weights_step(step, gradient, drift=gradient.norm() * 0)
         measures = train_network(
             engine, harmony, batches, prepare=normalize, annealing=True, mean=list, **arguments
         )
