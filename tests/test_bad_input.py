@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from runs import call, write_config
+from entry_points import call, write_config
 from safetensors.torch import save_file
 
 from hdkd_dist.data.digits import prepare_digits

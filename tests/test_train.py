@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from runs import call, deepspeed, write_config
+from entry_points import call, deepspeed, write_config
 from safetensors.torch import load_file
 
 from hdkd_dist.data.digits import prepare_digits
