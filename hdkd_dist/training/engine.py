@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import deepspeed
 import torch
+import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -20,6 +22,19 @@ from hdkd_dist.training.config import Config
 from hdkd_dist.training.schedule import learning_rate, schedule
 
 Prepare = Callable[[Tensor], Tensor]  # stored images → what the network sees
+
+
+@contextmanager
+def joined_ranks() -> Iterator[torch.device]:
+    """This rank's device, with the process group up; it is taken down whatever happens.
+
+    A process that leaves with the group's threads running may abort instead of exiting.
+    """
+    device = join_ranks()
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
 
 
 def join_ranks() -> torch.device:

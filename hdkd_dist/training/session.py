@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from hdkd_dist.method.layout import LossLayout
 from hdkd_dist.models import exit_costs
 from hdkd_dist.training import ranks
 from hdkd_dist.training.config import Config
-from hdkd_dist.training.engine import join_ranks, network_state
+from hdkd_dist.training.engine import joined_ranks, network_state
 from hdkd_dist.training.figures import draw_figures
 from hdkd_dist.training.pace import Pace
 from hdkd_dist.training.reporter import Reporter
@@ -34,16 +33,20 @@ def execute(config: Config) -> None:
     Raises:
         ValueError: in one line, for settings and data that do not fit, or a run that diverges.
     """
-    device = join_ranks()
-    with ranks.agreement(device):
-        if config.hdkd.data.path == EMBEDDED and ranks.local_rank() == 0:
-            prepare_digits(data_folder(EMBEDDED))  # on first use
-    with ranks.agreement(device):
-        manifest = read_manifest(data_folder(config.hdkd.data.path))
-    run = build_run(config, manifest, device)
-    folder = Path(config.hdkd.run.out)
+    with joined_ranks() as device:
+        with ranks.agreement(device):
+            if config.hdkd.data.path == EMBEDDED and ranks.local_rank() == 0:
+                prepare_digits(data_folder(EMBEDDED))  # on first use
+        with ranks.agreement(device):
+            manifest = read_manifest(data_folder(config.hdkd.data.path))
+        run = build_run(config, manifest, device)
+        train_and_report(config, run, manifest, Path(config.hdkd.run.out))
+
+
+def train_and_report(config: Config, run: Run, manifest: Manifest, folder: Path) -> None:
+    """Train, evaluate and write everything down; collective."""
     leader = ranks.rank() == 0
-    with ranks.agreement(device):
+    with ranks.agreement(run.device):
         if leader:
             open_folder(folder, config)
     tracker = Tracker(folder, config.hdkd.run, config.as_json()) if leader else None
@@ -53,7 +56,6 @@ def execute(config: Config) -> None:
         finish(run, manifest, pace, validation, reporter, folder)
     finally:
         reporter.close()
-    dist.destroy_process_group()
 
 
 def open_folder(folder: Path, config: Config) -> None:
