@@ -5,12 +5,15 @@ in γ,
 
     ∂L_val/∂γ_i = −ξ ⟨∇ℓ_i(θ), v⟩,
 
-and ⟨∇ℓ_i(θ), v⟩ is the derivative of ℓ_i when θ moves along v. One forward-mode pass moves the
+θ' may also be where the real SGD step has led ("online"): past momentum and weight decay are
+constants for γ, and the formula holds with ξ times the factor that the step gives to ∇L_train.
+
+⟨∇ℓ_i(θ), v⟩ is the derivative of ℓ_i when θ moves along v. One forward-mode pass moves the
 logits along v; the closed forms of :func:`objective.loss_vector_derivative` then give all n
 entries. No second-order graph is built.
 
 All quantities are those of the *global* batch: over micro-batches they are averaged here, over
-ranks by ``mean``, at four places, in the same order on every rank.
+ranks by ``mean``, at four places (∇L_train, CE_k, v, the entries), in the same order on every rank.
 """
 
 from __future__ import annotations
@@ -40,11 +43,41 @@ class Hypergradient:
     ce: Tensor  # CE_k of the meta-validation batch at θ', [K]
 
 
+def look_ahead(
+    train_forward: Forward,
+    parameters: Parameters,
+    gamma: Tensor,
+    train_batch: Sequence[Example],
+    *,
+    step_size: float,
+    temperature: Tensor,
+    mean: Mean = list,
+) -> dict[str, Tensor]:
+    """θ' = θ − ξ∇L_train(θ, γ): one plain gradient step on the global batch (Eq. 8), by name.
+
+    Args:
+        train_forward: the network as the training step runs it (gradient equilibrium included).
+        parameters: θ, by name; untouched.
+        gamma: γ, [n].
+        train_batch: this rank's micro-batches of the training batch, all of one size.
+        step_size: ξ, the current learning rate.
+        temperature: T.
+        mean: averages tensors over ranks; the default is that of a single process.
+    """
+    gamma = gamma.detach()
+
+    def objective(logits: Tensor, labels: Tensor) -> Tensor:  # Eq. 5
+        return gamma @ loss_vector(logits, labels, temperature)
+
+    step = mean_gradient(train_forward, parameters, train_batch, objective, mean)
+    return {name: value.detach() - step_size * step[name] for name, value in parameters.items()}
+
+
 def hypergradient(
     train_forward: Forward,
     forward: Forward,
     parameters: Parameters,
-    gamma: Tensor,
+    ahead: Parameters,
     train_batch: Sequence[Example],
     metaval_batch: Sequence[Example],
     *,
@@ -55,17 +88,17 @@ def hypergradient(
     solver: Solver,
     mean: Mean = list,
 ) -> Hypergradient:
-    """The hypergradient by looking ahead one plain gradient step (Eqs. 8 to 10).
+    """∂L_val(θ')/∂γ for a θ' that was reached from θ by a step on ``train_batch`` (Eqs. 8 to 10).
 
     Args:
         train_forward: the network as the training step runs it (gradient equilibrium included).
         forward: the network as it is; ∇L_val is the true gradient.
         parameters: θ, by name.
-        gamma: γ, [n].
+        ahead: θ', by name: from :func:`look_ahead`, or where the real step has led.
         train_batch: this rank's micro-batches of the training batch, all of one size.
         metaval_batch: this rank's micro-batches of the meta-validation batch, all of one size.
-        step_size: ξ, the current learning rate.
-        temperature: T.
+        step_size: ξ in ∂θ'/∂γ_i = −ξ∇ℓ_i(θ).
+        temperature: T of that step.
         average_ce: E_k, [K]; ``None`` before the first observation.
         alpha: α of Eq. 10.
         solver: one of :data:`SOLVERS`.
@@ -74,37 +107,14 @@ def hypergradient(
     Returns:
         The same on every rank.
     """
-    theta = {name: value.detach() for name, value in parameters.items()}
-    step = training_gradient(
-        train_forward, theta, gamma.detach(), train_batch, temperature=temperature, mean=mean
-    )
-    ahead = {name: value - step_size * step[name] for name, value in theta.items()}
-    del step
     v, ce = metaval_gradient(
         forward, ahead, metaval_batch, average_ce=average_ce, alpha=alpha, mean=mean
     )
-    del ahead
+    theta = {name: value.detach() for name, value in parameters.items()}
     entries = average(
         solver(train_forward, theta, v, example, temperature) for example in train_batch
     )
     return Hypergradient(gradient=-step_size * mean([entries])[0], ce=ce)
-
-
-def training_gradient(
-    forward: Forward,
-    theta: Parameters,
-    gamma: Tensor,
-    batch: Sequence[Example],
-    *,
-    temperature: Tensor,
-    mean: Mean,
-) -> dict[str, Tensor]:
-    """∇_θ L_train(θ, γ) of the global batch, by name (Eq. 5)."""
-
-    def objective(logits: Tensor, labels: Tensor) -> Tensor:
-        return gamma @ loss_vector(logits, labels, temperature)
-
-    return mean_gradient(forward, theta, batch, objective, mean)
 
 
 def metaval_gradient(
@@ -178,7 +188,30 @@ def second_order(
     return torch.autograd.grad(along_v, gamma)[0]
 
 
-SOLVERS: dict[str, Solver] = {"jvp": jvp, "second_order": second_order}
+def finite_difference(
+    forward: Forward, theta: Parameters, v: Parameters, example: Example, temperature: Tensor
+) -> Tensor:
+    """⟨∇ℓ_i(θ), v⟩ for all i from the logits a little before and behind θ along v, [n].
+
+    For comparison: with batch norm and ReLU no width is right, a small one drowns in rounding and
+    a large one passes over kinks. The width is that of DARTS (Liu et al. 2019), 0.01/‖v‖.
+    """
+    images, labels = example
+    width = 0.01 / torch.stack(torch._foreach_norm(list(v.values()))).norm()
+    with torch.no_grad():
+        behind, before = (
+            forward({name: value + sign * width * v[name] for name, value in theta.items()}, images)
+            for sign in (1, -1)
+        )
+    middle, tangents = (behind + before) / 2, (behind - before) / (2 * width)
+    return loss_vector_derivative(middle, tangents, labels, temperature)
+
+
+SOLVERS: dict[str, Solver] = {
+    "jvp": jvp,
+    "second_order": second_order,
+    "finite_difference": finite_difference,
+}
 
 
 def differentiable(theta: Parameters) -> dict[str, Tensor]:

@@ -79,6 +79,8 @@ def load_config(
         out = f"runs/{Path(path).stem}-{settings.method}-seed{settings.run.seed}"
         settings = settings.model_copy(update={"run": settings.run.model_copy(update={"out": out})})
     check_engine(raw, path)
+    if settings.gamma.lookahead == "online":
+        check_online(raw, path)
     return Config(settings, resolve_batch(raw, world_size, path))
 
 
@@ -225,6 +227,20 @@ def check_engine(deepspeed: Mapping[str, Any], path: str | Path) -> None:
         )
     if "scheduler" in deepspeed:
         raise ValueError(f"{path}: the schedule belongs into hdkd.schedule, not into scheduler")
+
+
+def check_online(deepspeed: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse steps whose dependence on γ is not that of SGD (see ``step.gradient_share``)."""
+    optimizer = deepspeed["optimizer"]
+    why = 'hdkd.gamma.lookahead "online" differentiates the real optimiser step'
+    if optimizer["type"] != "SGD":
+        raise ValueError(f"{path}: {why}: it needs SGD, not {optimizer['type']}")
+    if optimizer.get("params", {}).get("dampening"):
+        raise ValueError(f"{path}: {why}: it cannot work with dampening")
+    if deepspeed.get("gradient_clipping"):
+        raise ValueError(
+            f"{path}: {why}, whose length gradient_clipping would change: leave that out"
+        )
 
 
 def subsection(section: Mapping[str, Any], name: str, path: str | Path) -> Mapping[str, Any]:

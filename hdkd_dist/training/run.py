@@ -20,6 +20,7 @@ from hdkd_dist.training.config import Config
 from hdkd_dist.training.engine import build_engine
 from hdkd_dist.training.harmony import Harmony, start_harmony
 from hdkd_dist.training.settings import DataSettings, Settings
+from hdkd_dist.training.step import gradient_share
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Run:
     share: Share  # this rank's part of a training batch
     metaval_share: Share  # this rank's part of a meta-validation batch
     normalize: Normalize
+    gradient_share: float  # of the optimiser: see step.gradient_share
     image_size: int  # pixels
     steps_per_epoch: int
     device: torch.device
@@ -85,6 +87,7 @@ def build_run(config: Config, manifest: Manifest, device: torch.device) -> Run:
         share=share,
         metaval_share=metaval_share,
         normalize=Normalize.of(manifest.image["mean"], manifest.image["std"], device),
+        gradient_share=gradient_share(config.deepspeed["optimizer"]),
         image_size=spec.input_size,
         steps_per_epoch=steps,
         device=device,

@@ -64,6 +64,7 @@ class GammaSettings(Section):
     optimizer: Literal[tuple(OPTIMIZERS)] = "adam"
     lr: Positive = 1e-3  # ε
     constraint: Constraint = "nonnegative"
+    lookahead: Literal["lookahead", "online"] = "lookahead"  # what γ is judged by
     every: Count = 1  # γ moves at each N-th step
     alpha: Fraction = 0.5  # α of Eq. 10
     average_momentum: Fraction = 0.9  # m of Eq. 9

@@ -13,7 +13,7 @@ from hdkd_dist.training.meter import Meter
 from hdkd_dist.training.pace import Pace
 from hdkd_dist.training.reporter import Reporter
 from hdkd_dist.training.run import Run
-from hdkd_dist.training.step import learn_weights, train_network
+from hdkd_dist.training.step import LOOK_AHEADS, Learner, train_network
 
 
 def train(run: Run, reporter: Reporter) -> tuple[Pace, Tensor]:
@@ -25,12 +25,10 @@ def train(run: Run, reporter: Reporter) -> tuple[Pace, Tensor]:
     Raises:
         Diverged, Drifted: see :class:`Meter`.
     """
-    settings, seed, harmony, engine = run.settings, run.settings.run.seed, run.harmony, run.engine
-    network = engine.module
-    parameters = dict(network.named_parameters())
-    equilibrium = {"gradient_equilibrium": run.gradient_equilibrium}
-    train_forward = forward_of(network, run.normalize, **equilibrium)
-    forward = forward_of(network, run.normalize)
+    settings, seed, harmony = run.settings, run.settings.run.seed, run.harmony
+    network = run.engine.module
+    learner = learner_of(run)
+    harmonised_step = LOOK_AHEADS[settings.gamma.lookahead]
 
     pace = Pace()
     meter = Meter(network.num_exits, run.device)
@@ -40,30 +38,14 @@ def train(run: Run, reporter: Reporter) -> tuple[Pace, Tensor]:
         network.train()
         pace.resume()
         for batch in pace.timed(train_epoch(run.readers.train, run.share, seed=seed, epoch=epoch)):
-            rate = engine.get_lr()[0]
+            rate = run.engine.get_lr()[0]
             train_batch = [micro.example for micro in batch]
             if harmony.optimizer is not None and step % settings.gamma.every == 0:
-                gradient = learn_weights(
-                    harmony,
-                    parameters,
-                    train_forward,
-                    forward,
-                    train_batch,
-                    [micro.example for micro in next(metaval)],
-                    step_size=rate,
-                    settings=settings.gamma,
-                    mean=ranks.mean_over_ranks,
-                )
+                metaval_batch = [micro.example for micro in next(metaval)]
+                measures, gradient = harmonised_step(learner, train_batch, metaval_batch, rate)
                 meter.add_weights_step(step + 1, gradient, drift=replicate(harmony))
-            measures = train_network(
-                engine,
-                harmony,
-                train_batch,
-                prepare=run.normalize,
-                annealing=settings.loss.temperature == "anneal",
-                mean=ranks.mean_over_ranks,
-                **equilibrium,
-            )
+            else:
+                measures = train_network(learner, train_batch)
             step += 1
             pace.images += run.share.batch
             meter.add(step, measures, harmony.gamma, run.share.batch // run.share.world_size)
@@ -73,6 +55,25 @@ def train(run: Run, reporter: Reporter) -> tuple[Pace, Tensor]:
         validation = evaluate(run, run.readers.validation)
         reporter.epoch(step, epoch, validation)
     return pace, validation
+
+
+def learner_of(run: Run) -> Learner:
+    """The run's network and γ as the steps see them."""
+    network = run.engine.module
+    equilibrium = {"gradient_equilibrium": run.gradient_equilibrium}
+    return Learner(
+        engine=run.engine,
+        harmony=run.harmony,
+        parameters=dict(network.named_parameters()),
+        forward=forward_of(network, run.normalize),
+        train_forward=forward_of(network, run.normalize, **equilibrium),
+        prepare=run.normalize,
+        gradient_share=run.gradient_share,
+        annealing=run.settings.loss.temperature == "anneal",
+        settings=run.settings.gamma,
+        mean=ranks.mean_over_ranks,
+        **equilibrium,
+    )
 
 
 def evaluate(run: Run, reader: SplitReader) -> Tensor:

@@ -129,6 +129,14 @@ FAULTS = {
     "second learning rate": ({"optimizer.params.lr": 1}, "optimizer.params.lr would be ignored"),
     "second schedule": ({"scheduler": {"type": "WarmupLR"}}, "belongs into hdkd.schedule"),
     "automatic batch": ({"train_batch_size": "auto"}, "train_batch_size is 'auto' but must be"),
+    "online with Adam": (
+        {"hdkd.gamma.lookahead": "online", "optimizer": {"type": "Adam"}},
+        "needs SGD, not Adam",
+    ),
+    "online with clipping": (
+        {"hdkd.gamma.lookahead": "online", "gradient_clipping": 1.0},
+        "gradient_clipping would change",
+    ),
     "no batch": ({"train_batch_size": None}, "needs train_batch_size"),
     "no accumulation": ({"gradient_accumulation_steps": 0}, "steps is 0 but must be a positive"),
     "negative micro-batch": (
