@@ -7,7 +7,8 @@ from torch import Tensor
 from hdkd_dist.data.streams import SplitReader, evaluation_pass, metaval_stream, train_epoch
 from hdkd_dist.inference.anytime import count_correct
 from hdkd_dist.training import ranks
-from hdkd_dist.training.engine import averaged_buffers, evaluation_of, forward_of
+from hdkd_dist.training.engine import averaged_buffers
+from hdkd_dist.training.functional import evaluation_of, forward_of
 from hdkd_dist.training.harmony import replicate
 from hdkd_dist.training.meter import Meter
 from hdkd_dist.training.pace import Pace

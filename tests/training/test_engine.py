@@ -48,7 +48,8 @@ def train(overrides, steps=3):
     """Three steps through the real engine; parameters, buffers and γ at the end."""
     import deepspeed
 
-    from hdkd_dist.training.engine import averaged_buffers, build_engine, forward_of
+    from hdkd_dist.training.engine import averaged_buffers, build_engine
+    from hdkd_dist.training.functional import forward_of
     from hdkd_dist.training.harmony import replicate, start_harmony
     from hdkd_dist.training.step import LOOK_AHEADS, Learner, gradient_share
 

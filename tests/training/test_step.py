@@ -13,7 +13,7 @@ from hdkd_dist.method.meta_objective import meta_objective
 from hdkd_dist.method.objective import cross_entropies, loss_vector
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.models import build
-from hdkd_dist.training.engine import forward_of
+from hdkd_dist.training.functional import forward_of
 from hdkd_dist.training.harmony import start_harmony
 from hdkd_dist.training.meter import Meter
 from hdkd_dist.training.settings import Settings
