@@ -24,12 +24,20 @@ from hdkd_dist.data.keyed_random import (
 )
 
 
-class Flip(Operation):
-    """Mirror half of the samples left to right."""
+class KeyedOperation(Operation):
+    """A change of pixels that depends on (seed, epoch, sample); shapes stay."""
 
     def __init__(self, key: AugmentationKey):
         super().__init__()
         self.key = key
+
+    def declare_state_and_memory(self, previous: State) -> tuple[State, AllocationQuery]:
+        """FFCV's hook: same shape, one buffer."""
+        return replace(previous, jit_mode=True), AllocationQuery(previous.shape, previous.dtype)
+
+
+class Flip(KeyedOperation):
+    """Mirror half of the samples left to right."""
 
     def generate_code(self) -> Callable:
         """FFCV's hook: the function to compile, images [B, H, W, 3] → the same."""
@@ -49,17 +57,12 @@ class Flip(Operation):
         flip.with_indices = True
         return flip
 
-    def declare_state_and_memory(self, previous: State) -> tuple[State, AllocationQuery]:
-        """FFCV's hook: same shape, one buffer."""
-        return replace(previous, jit_mode=True), AllocationQuery(previous.shape, previous.dtype)
 
-
-class Translate(Operation):
+class Translate(KeyedOperation):
     """Move each sample by up to ``pixels`` in both directions, filling with black."""
 
     def __init__(self, key: AugmentationKey, pixels: int):
-        super().__init__()
-        self.key = key
+        super().__init__(key)
         self.pixels = pixels
 
     def generate_code(self) -> Callable:
@@ -88,10 +91,6 @@ class Translate(Operation):
         translate.is_parallel = True
         translate.with_indices = True
         return translate
-
-    def declare_state_and_memory(self, previous: State) -> tuple[State, AllocationQuery]:
-        """FFCV's hook: same shape, one buffer."""
-        return replace(previous, jit_mode=True), AllocationQuery(previous.shape, previous.dtype)
 
 
 class RandomResizedCrop(ResizedCropRGBImageDecoder):

@@ -1,0 +1,101 @@
+"""DeepSpeed's part of a configuration: what the γ step cannot work with, and the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hdkd_dist.data.order import Share
+from hdkd_dist.training.settings import Settings
+
+
+def check_engine(deepspeed: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse what the γ step cannot work with, with the reason."""
+    if strays := sorted(deepspeed.keys() & Settings.model_fields.keys()):
+        raise ValueError(
+            f"{path}: {strays[0]} is a setting of this project: write hdkd.{strays[0]}"
+        )
+    stage = subsection(deepspeed, "zero_optimization", path).get("stage", 0)
+    if stage == 3:
+        raise ValueError(
+            f"{path}: ZeRO stage 3 shards the parameters, and the look-ahead needs them whole on "
+            "every rank: set zero_optimization.stage to 0, 1 or 2"
+        )
+    if stage not in (0, 1, 2) or not isinstance(stage, int):
+        raise ValueError(f"{path}: zero_optimization.stage is {stage!r} but must be 0, 1 or 2")
+    for kind in ("bf16", "bfloat16", "fp16", "amp"):
+        if subsection(deepspeed, kind, path).get("enabled"):
+            raise ValueError(
+                f"{path}: a pure {kind} engine keeps half-precision parameters, in whose rounding "
+                'the look-ahead step vanishes: use "torch_autocast" with dtype bfloat16 instead'
+            )
+    autocast = subsection(deepspeed, "torch_autocast", path)
+    if autocast.get("enabled") and autocast.get("dtype") not in ("bfloat16", "bf16"):
+        # Without a dtype DeepSpeed takes the device's default, float16 on a GPU.
+        raise ValueError(
+            f"{path}: torch_autocast.dtype is {autocast.get('dtype')!r} but must be bfloat16: "
+            "float16 scales the loss and skips steps, which the look-ahead does not know of"
+        )
+    optimizer = subsection(deepspeed, "optimizer", path)
+    if "type" not in optimizer:
+        raise ValueError(f'{path} needs DeepSpeed\'s "optimizer", such as {{"type": "SGD"}}')
+    if "lr" in subsection(optimizer, "params", path):
+        raise ValueError(
+            f"{path}: optimizer.params.lr would be ignored: the learning rate is "
+            "hdkd.schedule.base_lr × train_batch_size / base_batch"
+        )
+    if "scheduler" in deepspeed:
+        raise ValueError(f"{path}: the schedule belongs into hdkd.schedule, not into scheduler")
+
+
+def check_online(deepspeed: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse steps whose dependence on γ is not that of SGD (see ``step.gradient_share``)."""
+    optimizer = deepspeed["optimizer"]
+    why = 'hdkd.gamma.lookahead "online" differentiates the real optimiser step'
+    if optimizer["type"] != "SGD":
+        raise ValueError(f"{path}: {why}: it needs SGD, not {optimizer['type']}")
+    if optimizer.get("params", {}).get("dampening"):
+        raise ValueError(f"{path}: {why}: it cannot work with dampening")
+    if deepspeed.get("gradient_clipping"):
+        raise ValueError(
+            f"{path}: {why}, whose length gradient_clipping would change: leave that out"
+        )
+
+
+def subsection(section: Mapping[str, Any], name: str, path: str | Path) -> Mapping[str, Any]:
+    """The object under a name; empty if there is none."""
+    value = section.get(name, {})
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{path}: {name} is {value!r} but must be a JSON object")
+    return value
+
+
+def resolve_batch(raw: Mapping[str, Any], world_size: int, path: str | Path) -> dict[str, Any]:
+    """DeepSpeed's part with all three batch sizes stated: B = micro × accumulation × ranks."""
+
+    def size(name: str) -> int | None:
+        value = raw.get(name)
+        if value is not None and (type(value) is not int or value < 1):
+            raise ValueError(f"{path}: {name} is {value!r} but must be a positive integer")
+        return value
+
+    batch, micro = size("train_batch_size"), size("train_micro_batch_size_per_gpu")
+    if batch is None:
+        raise ValueError(f"{path} needs train_batch_size, the batch over all ranks")
+    accumulation = size("gradient_accumulation_steps")
+    if accumulation is None:
+        accumulation = 1 if micro is None else max(1, batch // (micro * world_size))
+    share = Share(batch, accumulation, world_size=world_size)
+    if micro not in (None, share.micro_batch):
+        raise ValueError(
+            f"{path}: train_batch_size {batch} is not train_micro_batch_size_per_gpu {micro} × "
+            f"{accumulation} accumulation step(s) × {world_size} rank(s): change or leave out "
+            "train_micro_batch_size_per_gpu"
+        )
+    return {
+        **raw,
+        "train_batch_size": batch,
+        "train_micro_batch_size_per_gpu": share.micro_batch,
+        "gradient_accumulation_steps": accumulation,
+    }
