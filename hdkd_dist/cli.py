@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 import fire
@@ -54,6 +56,26 @@ def fail(error: ValueError) -> NoReturn:
         where = f" (rank {rank})" if rank else ""
         print(f"error{where}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
     sys.exit(2)
+
+
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """Leave with the right status as soon as the block ends, without Python's own clean-up.
+
+    After a collective, torch's communication threads may still hold tensors; one that lets go of
+    them while Python shuts down aborts the process, and a finished run would count as failed.
+    """
+    status = 0
+    try:
+        yield
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def gather_repeated(words: list[str]) -> list[str]:

@@ -52,4 +52,5 @@ def main(
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    with cli.leaving_at_once():
+        cli.run(main)

@@ -66,6 +66,24 @@ def test_other_ranks_speak_only_of_their_own_faults(capsys, monkeypatch, error, 
     assert capsys.readouterr().err == said
 
 
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [("pass", 0), ("sys.exit(2)", 2), ("sys.exit('no')", 1), ("1 / 0", 1), ("sys.exit()", 0)],
+)
+def test_leaving_at_once_keeps_output_and_status(ending, status):
+    code = f"""
+import atexit, sys
+from hdkd_dist import cli
+atexit.register(print, "clean-up")
+with cli.leaving_at_once():
+    print("output", end="")
+    {ending}
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (status, "output")
+    assert ("ZeroDivisionError" in done.stderr) == (ending == "1 / 0")
+
+
 def test_traceback_on_request(monkeypatch):
     monkeypatch.setenv(cli.TRACEBACK, "1")
     done = call("--count", "5")

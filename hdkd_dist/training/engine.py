@@ -21,10 +21,7 @@ from hdkd_dist.training.schedule import learning_rate, schedule
 
 @contextmanager
 def joined_ranks() -> Iterator[torch.device]:
-    """This rank's device, with the process group up; it is taken down whatever happens.
-
-    A process that leaves with the group's threads running may abort instead of exiting.
-    """
+    """This rank's device, with the process group up; it is taken down whatever happens."""
     device = join_ranks()
     try:
         yield device
