@@ -26,9 +26,11 @@ from hdkd_dist.method.hypergradient import Parameters
 from hdkd_dist.models import build, resolve
 from hdkd_dist.training.functional import forward_of
 from hdkd_dist.training.harmony import start_harmony
+from hdkd_dist.training.learner import Learner
 from hdkd_dist.training.memory import peak_memory_mb
+from hdkd_dist.training.network_step import train_network
 from hdkd_dist.training.settings import Settings
-from hdkd_dist.training.step import LOOK_AHEADS, Learner, train_network
+from hdkd_dist.training.step import LOOK_AHEADS
 
 RATE, MOMENTUM, CLASSES = 0.1, 0.9, 100
 CPU = torch.device("cpu")

@@ -51,3 +51,8 @@ def batch(size: int, side: int, seed: int, dtype: torch.dtype) -> tuple[Tensor, 
 
 def functional(network: nn.Module, **arguments) -> Forward:
     return forward_of(network, lambda images: images, **arguments)
+
+
+def flattened(network: nn.Module) -> Tensor:
+    """All parameters in one vector."""
+    return torch.cat([parameter.detach().reshape(-1) for parameter in network.parameters()])

@@ -25,5 +25,6 @@ class Normalize:
         return cls(*as_pixels)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """[B, 3, H, W] uint8 → float32."""
-        return (images.float().contiguous() - self.mean) / self.std
+        """[B, 3, H, W] uint8 → float32, channels last in memory, as the networks like it best."""
+        images = images.to(torch.float32, memory_format=torch.channels_last)
+        return (images - self.mean) / self.std

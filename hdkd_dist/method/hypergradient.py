@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from hdkd_dist.method.forward_mode import Tangents
 from hdkd_dist.method.meta_objective import exit_weights
 from hdkd_dist.method.objective import cross_entropies, loss_vector, loss_vector_derivative
 
@@ -52,7 +53,7 @@ def look_ahead(
     step_size: float,
     temperature: Tensor,
     mean: Mean = list,
-) -> dict[str, Tensor]:
+) -> Parameters:
     """θ' = θ − ξ∇L_train(θ, γ): one plain gradient step on the global batch (Eq. 8), by name.
 
     Args:
@@ -69,8 +70,15 @@ def look_ahead(
     def objective(logits: Tensor, labels: Tensor) -> Tensor:  # Eq. 5
         return gamma @ loss_vector(logits, labels, temperature)
 
-    step = mean_gradient(train_forward, parameters, train_batch, objective, mean)
-    return {name: value.detach() - step_size * step[name] for name, value in parameters.items()}
+    gradient = mean_gradient(train_forward, parameters, train_batch, objective, mean)
+    return gradient_step(parameters, gradient, step_size)
+
+
+def gradient_step(parameters: Parameters, gradient: Parameters, step_size: float) -> Parameters:
+    """θ − ξg, by name."""
+    values = [value.detach() for value in parameters.values()]
+    moved = torch._foreach_add(values, [gradient[name] for name in parameters], alpha=-step_size)
+    return dict(zip(parameters, moved, strict=True))
 
 
 def hypergradient(
@@ -169,7 +177,7 @@ def jvp(
 ) -> Tensor:
     """⟨∇ℓ_i(θ), v⟩ for all i by one forward-mode pass, [n]: exact, and without any graph."""
     images, labels = example
-    with torch.no_grad(), forward_ad.dual_level():
+    with torch.no_grad(), forward_ad.dual_level(), Tangents():
         moving = {name: forward_ad.make_dual(value, v[name]) for name, value in theta.items()}
         logits, tangents = forward_ad.unpack_dual(forward(moving, images))
     return loss_vector_derivative(logits, tangents, labels, temperature)
@@ -219,11 +227,15 @@ def differentiable(theta: Parameters) -> dict[str, Tensor]:
     return {name: value.detach().requires_grad_() for name, value in theta.items()}
 
 
-def gradient_of(loss: Tensor, leaves: Parameters, create_graph: bool = False) -> list[Tensor]:
-    """∂loss by every leaf, in order; zero for a parameter that no exit uses."""
-    gradient = torch.autograd.grad(
-        loss, list(leaves.values()), create_graph=create_graph, materialize_grads=True
-    )
+def gradient_of(loss: Tensor, leaves: Parameters, **graph: bool) -> list[Tensor]:
+    """∂loss by every leaf, in order; zero for a parameter that no exit uses.
+
+    Args:
+        loss: a scalar.
+        leaves: by name.
+        graph: ``create_graph`` or ``retain_graph``.
+    """
+    gradient = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True, **graph)
     return list(gradient)
 
 

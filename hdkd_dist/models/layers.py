@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 Stem = Literal["cifar", "imagenet"]
 
@@ -27,9 +29,38 @@ def convolution_norm(
     )
 
 
+class MergedConv2d(nn.Conv2d):
+    """1×1 convolutions of the same input, as one that computes all their outputs.
+
+    Attributes:
+        parts: the numbers of output channels of those convolutions; they differ in nothing else.
+    """
+
+    def __init__(self, in_channels: int, parts: Sequence[int]) -> None:
+        super().__init__(in_channels, sum(parts), kernel_size=1, bias=False)
+        self.parts = tuple(parts)
+
+
+def merged_convolution(in_channels: int, parts: Sequence[int]) -> nn.Sequential:
+    """1×1 convolutions of the same input, batch norm, ReLU; the outputs in a row."""
+    return nn.Sequential(MergedConv2d(in_channels, parts), nn.BatchNorm2d(sum(parts)), relu())
+
+
 def relu() -> nn.ReLU:
     """In place: neither batch norm nor a sum needs its own output for the backward pass."""
     return nn.ReLU(inplace=True)
+
+
+class ChannelsLast(nn.Sequential):
+    """Modules in a row that get their input with channels last in memory.
+
+    What follows keeps that format. Convolutions of few channels are faster in it: a training step
+    of ``msdnet-cifar-5`` by about a fifth on a CPU.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give the output of the last module."""
+        return super().forward(images.contiguous(memory_format=torch.channels_last))
 
 
 def stem(kind: Stem, channels: int) -> nn.Sequential:
@@ -39,8 +70,8 @@ def stem(kind: Stem, channels: int) -> nn.Sequential:
     stride 2, then 3×3 max-pooling with stride 2).
     """
     if kind == "cifar":
-        return convolution(3, channels, kernel=3)
-    return nn.Sequential(
+        return ChannelsLast(*convolution(3, channels, kernel=3))
+    return ChannelsLast(
         convolution(3, channels, kernel=7, stride=2),
         nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
     )

@@ -14,19 +14,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from hdkd_dist.models.checks import check_fields
 from hdkd_dist.models.classifier import Classifier, require_poolable
-from hdkd_dist.models.layers import STEM_HALVINGS, Stem, convolution, stem
+from hdkd_dist.models.layers import STEM_HALVINGS, Stem, convolution, merged_convolution, stem
 from hdkd_dist.models.network import MultiExitNetwork, State
 
 CLASSIFIER_CONVOLUTIONS = 2
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -122,6 +119,9 @@ class FirstLayer(nn.Module):
 class DenseLayer(nn.Module):
     """Add new features to the map of every scale; the finest scale may end here.
 
+    Half of the features come from the map itself, half from the next finer one; the finest map has
+    only itself.
+
     Args:
         factors: the scale factors that come in, finest first.
         kept: how many of them, counted from the coarsest, go on.
@@ -131,34 +131,53 @@ class DenseLayer(nn.Module):
 
     def __init__(self, factors: Sequence[int], kept: int, width: int, growth: int) -> None:
         super().__init__()
+        dropped = len(factors) - kept
+        new = [0 if scale < dropped else growth * factor for scale, factor in enumerate(factors)]
+        from_finer = [0, *(features // 2 for features in new[1:])]
         self.scales = nn.ModuleList(
-            Growth(factor, finer, width, growth) for factor, finer in with_finer(factors)[-kept:]
+            Growth(width, factor, own - finer, for_coarser)
+            for factor, own, finer, for_coarser in zip(
+                factors, new, from_finer, [*from_finer[1:], 0], strict=True
+            )
         )
 
     def forward(self, state: State) -> State:
         """Give a state of ``kept`` maps."""
-        kept = with_finer(state)[-len(self.scales) :]
-        return [scale(own, finer) for scale, (own, finer) in zip(self.scales, kept, strict=True)]
+        grown = []
+        from_finer: list[Tensor] = []
+        for scale, own in zip(self.scales, state, strict=True):
+            from_own, for_coarser = scale(own)
+            if from_own:
+                grown.append(torch.cat([own, *from_finer, *from_own], dim=1))
+            from_finer = for_coarser
+        return grown
 
 
 class Growth(nn.Module):
-    """Concatenate a map with features computed from it and, if there is one, from the finer map."""
+    """New features from one map, for itself and for the next coarser one.
 
-    def __init__(self, factor: int, finer_factor: int | None, width: int, growth: int) -> None:
+    Both are 3×3 convolutions behind 1×1 bottlenecks. The two bottlenecks read the same map and are
+    one convolution here, which reads it once; the function is that of two.
+
+    Args:
+        width: of the map, before it is multiplied by ``factor``.
+        factor: of the map's scale; a bottleneck is at most this many times as wide as its output.
+        own: features for the map itself; 0 for a scale that ends here.
+        coarser: features of half the side, for the next coarser map; 0 for the coarsest.
+    """
+
+    def __init__(self, width: int, factor: int, own: int, coarser: int) -> None:
         super().__init__()
-        new = growth * factor
-        self.from_finer = None
-        if finer_factor is not None:
-            half = new // 2
-            new -= half
-            self.from_finer = bottlenecked(width * finer_factor, half, finer_factor, stride=2)
-        self.from_own = bottlenecked(width * factor, new, factor, stride=1)
+        channels = width * factor
+        self.inner = [min(channels, factor * features) for features in (own, coarser)]
+        self.bottlenecks = merged_convolution(channels, [width for width in self.inner if width])
+        self.own = convolution(self.inner[0], own, kernel=3) if own else None
+        self.coarser = convolution(self.inner[1], coarser, kernel=3, stride=2) if coarser else None
 
-    def forward(self, own: Tensor, finer: Tensor | None) -> Tensor:
-        """Give ``own`` with ``growth`` times ``factor`` more channels."""
-        if self.from_finer is None:
-            return torch.cat([own, self.from_own(own)], dim=1)
-        return torch.cat([own, self.from_finer(finer), self.from_own(own)], dim=1)
+    def forward(self, features: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Give the new features for the map and for the coarser one: one tensor each, or none."""
+        own, coarser = self.bottlenecks(features).split(self.inner, dim=1)
+        return [self.own(own)] if self.own else [], [self.coarser(coarser)] if self.coarser else []
 
 
 class Transition(nn.Module):
@@ -173,21 +192,3 @@ class Transition(nn.Module):
     def forward(self, state: State) -> State:
         """Give a state of as many, narrower maps."""
         return [scale(own) for scale, own in zip(self.scales, state, strict=True)]
-
-
-def bottlenecked(in_channels: int, out_channels: int, factor: int, stride: int) -> nn.Sequential:
-    """3×3 convolution behind a 1×1 one that caps its input at ``factor`` times its output."""
-    inner = min(in_channels, factor * out_channels)
-    return nn.Sequential(
-        convolution(in_channels, inner, kernel=1),
-        convolution(inner, out_channels, kernel=3, stride=stride),
-    )
-
-
-def with_finer(scales: Sequence[T]) -> list[tuple[T, T | None]]:
-    """Pair what belongs to each scale with what belongs to the next finer one, None for the first.
-
-    >>> with_finer([1, 2, 4])
-    [(1, None), (2, 1), (4, 2)]
-    """
-    return list(zip(scales, [None, *scales[:-1]], strict=True))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hdkd_dist.models.layers import MergedConv2d
+
 State = list[Tensor]
 """Feature maps ``[B, channels, height, width]``, finest first; at the start ``[images]``."""
 
@@ -82,12 +84,14 @@ def _rescale_last(state: State, weight: float) -> State:
 def initialise(network: nn.Module) -> None:
     """Set the weights of ``network`` in place, as MSDNet's and ResNet's authors do.
 
-    Convolutions: normal with variance 2 / fan-out (He et al. 2015); batch norm: 1 and 0; linear
-    layers: bias 0, the weight keeps torch's default.
+    Convolutions: normal with variance 2 / fan-out (He et al. 2015), of merged ones the fan-out of
+    each; batch norm: 1 and 0; linear layers: bias 0, the weight keeps torch's default.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            parts = module.parts if isinstance(module, MergedConv2d) else [module.out_channels]
+            for weight in module.weight.split(parts):
+                nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)

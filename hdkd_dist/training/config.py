@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from hdkd_dist.data.order import Share
+from hdkd_dist.method.weights import METHODS
 from hdkd_dist.models import resolve
-from hdkd_dist.training.engine_settings import check_engine, check_online, resolve_batch
+from hdkd_dist.training.engine_settings import check_engine, check_look_ahead, resolve_batch
 from hdkd_dist.training.faults import SECTION, explain
 from hdkd_dist.training.settings import ScheduleSettings, Settings
 
@@ -77,9 +78,10 @@ def load_config(
         out = f"runs/{Path(path).stem}-{settings.method}-seed{settings.run.seed}"
         settings = settings.model_copy(update={"run": settings.run.model_copy(update={"out": out})})
     check_engine(raw, path)
-    if settings.gamma.lookahead == "online":
-        check_online(raw, path)
-    return Config(settings, resolve_batch(raw, world_size, path))
+    deepspeed = resolve_batch(raw, world_size, path)
+    if METHODS[settings.method].learns:
+        check_look_ahead(deepspeed, settings.gamma, path)
+    return Config(settings, deepspeed)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def build_engine(
     rate = learning_rate(config.hdkd.schedule, settings["train_batch_size"])
     settings["optimizer"].setdefault("params", {})["lr"] = rate
     settings.setdefault("steps_per_print", 10**9)
+    settings.setdefault("gradient_clipping", 0.0)  # DeepSpeed's own default is to clip at norm 1
     if settings.get("zero_optimization", {}).get("stage", 0) > 0:
         settings.setdefault("zero_allow_untested_optimizer", True)
     engine, *_ = deepspeed.initialize(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hdkd_dist.data.order import Share
-from hdkd_dist.training.settings import Settings
+from hdkd_dist.training.settings import GammaSettings, Settings
 
 
 def check_engine(deepspeed: Mapping[str, Any], path: str | Path) -> None:
@@ -49,18 +49,35 @@ def check_engine(deepspeed: Mapping[str, Any], path: str | Path) -> None:
         raise ValueError(f"{path}: the schedule belongs into hdkd.schedule, not into scheduler")
 
 
+def check_look_ahead(deepspeed: Mapping[str, Any], gamma: GammaSettings, path: str | Path) -> None:
+    """Refuse a kind of look-ahead that the engine's steps do not allow."""
+    if gamma.lookahead == "online":
+        check_online(deepspeed, path)
+    elif gamma.lookahead == "lookahead_keep_graph":
+        accumulation = deepspeed["gradient_accumulation_steps"]
+        if accumulation > 1:
+            raise ValueError(
+                f'{path}: hdkd.gamma.lookahead "lookahead_keep_graph" keeps the graph of the whole '
+                f"training batch, which {accumulation} accumulation steps are meant to avoid: "
+                'use "lookahead" or "online"'
+            )
+
+
 def check_online(deepspeed: Mapping[str, Any], path: str | Path) -> None:
-    """Refuse steps whose dependence on γ is not that of SGD (see ``step.gradient_share``)."""
+    """Refuse steps whose dependence on γ is not that of SGD (see ``gradient_share``)."""
     optimizer = deepspeed["optimizer"]
-    why = 'hdkd.gamma.lookahead "online" differentiates the real optimiser step'
-    if optimizer["type"] != "SGD":
-        raise ValueError(f"{path}: {why}: it needs SGD, not {optimizer['type']}")
-    if optimizer.get("params", {}).get("dampening"):
-        raise ValueError(f"{path}: {why}: it cannot work with dampening")
-    if deepspeed.get("gradient_clipping"):
-        raise ValueError(
-            f"{path}: {why}, whose length gradient_clipping would change: leave that out"
-        )
+    params = optimizer.get("params", {})
+    faults = {
+        f"the optimizer {optimizer['type']}": optimizer["type"] != "SGD",
+        "dampening": params.get("dampening"),
+        "gradient_clipping": deepspeed.get("gradient_clipping"),
+    }
+    for fault, present in faults.items():
+        if present:
+            raise ValueError(
+                f'{path}: hdkd.gamma.lookahead "online" differentiates a step of SGD and cannot '
+                f'work with {fault}: set hdkd.gamma.lookahead to "lookahead", or use plain SGD'
+            )
 
 
 def subsection(section: Mapping[str, Any], name: str, path: str | Path) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hdkd_dist.method.layout import LossLayout
 from hdkd_dist.training import ranks
-from hdkd_dist.training.step import Measures
+from hdkd_dist.training.network_step import Measures
 
 NEVER = torch.iinfo(torch.int64).max
 WATCHED = ("loss", "weight γ of", "hypergradient of")

@@ -19,8 +19,9 @@ from hdkd_dist.training import ranks
 from hdkd_dist.training.config import Config
 from hdkd_dist.training.engine import build_engine
 from hdkd_dist.training.harmony import Harmony, start_harmony
+from hdkd_dist.training.network_step import gradient_share
 from hdkd_dist.training.settings import DataSettings, Settings
-from hdkd_dist.training.step import gradient_share
+from hdkd_dist.training.weights_step import replays
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Run:
     share: Share  # this rank's part of a training batch
     metaval_share: Share  # this rank's part of a meta-validation batch
     normalize: Normalize
-    gradient_share: float  # of the optimiser: see step.gradient_share
+    gradient_share: float  # of the optimiser: see gradient_share()
+    replays: bool  # see replays()
     image_size: int  # pixels
     steps_per_epoch: int
     device: torch.device
@@ -88,6 +90,7 @@ def build_run(config: Config, manifest: Manifest, device: torch.device) -> Run:
         metaval_share=metaval_share,
         normalize=Normalize.of(manifest.image["mean"], manifest.image["std"], device),
         gradient_share=gradient_share(config.deepspeed["optimizer"]),
+        replays=replays(settings.gamma, config.deepspeed),
         image_size=spec.input_size,
         steps_per_epoch=steps,
         device=device,

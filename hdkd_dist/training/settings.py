@@ -12,6 +12,7 @@ from hdkd_dist.method.weights import METHODS, OPTIMIZERS, Constraint, Share
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -64,8 +65,10 @@ class GammaSettings(Section):
     optimizer: Literal[tuple(OPTIMIZERS)] = "adam"
     lr: Positive = 1e-3  # ε
     constraint: Constraint = "nonnegative"
-    lookahead: Literal["lookahead", "online"] = "lookahead"  # what γ is judged by
-    every: Count = 1  # γ moves at each N-th step
+    lookahead: Literal["online", "lookahead", "lookahead_keep_graph"] = "online"  # judges γ
+    every: Count = 2  # γ moves at each N-th step
+    train_part: PositiveFraction = 1.0  # of the train batch, for the forward-mode pass
+    scope: Literal["global", "local"] = "global"  # whose batch the hypergradient belongs to
     alpha: Fraction = 0.5  # α of Eq. 10
     average_momentum: Fraction = 0.9  # m of Eq. 9
     solver: Literal[tuple(SOLVERS)] = "jvp"

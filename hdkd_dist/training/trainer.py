@@ -10,11 +10,13 @@ from hdkd_dist.training import ranks
 from hdkd_dist.training.engine import averaged_buffers
 from hdkd_dist.training.functional import evaluation_of, forward_of
 from hdkd_dist.training.harmony import replicate
+from hdkd_dist.training.learner import Learner
 from hdkd_dist.training.meter import Meter
+from hdkd_dist.training.network_step import train_network
 from hdkd_dist.training.pace import Pace
 from hdkd_dist.training.reporter import Reporter
 from hdkd_dist.training.run import Run
-from hdkd_dist.training.step import LOOK_AHEADS, Learner, train_network
+from hdkd_dist.training.step import LOOK_AHEADS
 
 
 def train(run: Run, reporter: Reporter) -> tuple[Pace, Tensor]:
@@ -73,6 +75,7 @@ def learner_of(run: Run) -> Learner:
         annealing=run.settings.loss.temperature == "anneal",
         settings=run.settings.gamma,
         mean=ranks.mean_over_ranks,
+        replays=run.replays,
         **equilibrium,
     )
 

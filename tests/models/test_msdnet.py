@@ -75,12 +75,11 @@ def test_a_dropped_scale_still_feeds_the_finest_that_remains():
 
 def test_the_bottleneck_is_capped_by_its_input_and_by_the_factor_of_the_scale_it_reads():
     layer = DenseLayer(factors=(1, 2), kept=2, width=8, growth=6)
-    widths = [
-        path[0][0].out_channels
-        for path in (layer.scales[0].from_own, layer.scales[1].from_finer, layer.scales[1].from_own)
-    ]
+    fine, coarse = layer.scales
 
-    assert widths == [min(8, 1 * 6), min(8, 1 * 6), min(16, 2 * 6)]
+    assert fine.inner == [min(8, 1 * 6), min(8, 1 * 6)], "for itself, for the coarser scale"
+    assert coarse.inner == [min(16, 2 * 6), 0]
+    assert fine.bottlenecks[0].out_channels == 12
 
 
 def test_an_odd_number_of_features_is_shared_out_whole():

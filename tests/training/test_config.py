@@ -131,11 +131,15 @@ FAULTS = {
     "automatic batch": ({"train_batch_size": "auto"}, "train_batch_size is 'auto' but must be"),
     "online with Adam": (
         {"hdkd.gamma.lookahead": "online", "optimizer": {"type": "Adam"}},
-        "needs SGD, not Adam",
+        "cannot work with the optimizer Adam",
     ),
     "online with clipping": (
         {"hdkd.gamma.lookahead": "online", "gradient_clipping": 1.0},
-        "gradient_clipping would change",
+        "cannot work with gradient_clipping",
+    ),
+    "kept graph with accumulation": (
+        {"hdkd.gamma.lookahead": "lookahead_keep_graph", "gradient_accumulation_steps": 2},
+        "keeps the graph of the whole training batch",
     ),
     "no batch": ({"train_batch_size": None}, "needs train_batch_size"),
     "no accumulation": ({"gradient_accumulation_steps": 0}, "steps is 0 but must be a positive"),

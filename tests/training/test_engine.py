@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from ranks_harness import on_ranks
-from small_network import small_msdnet
-from torch import nn
+from small_network import flattened, small_msdnet
 
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.training import ranks
@@ -24,7 +23,7 @@ CONFIG = {
     "hdkd": {
         "model": {"preset": "msdnet-digits"},
         "schedule": {"epochs": 3, "base_lr": 0.1, "base_batch": 32, "milestones": [2]},
-        "gamma": {"optimizer": "sgd", "lr": 1.0},  # Adam would magnify rounding
+        "gamma": {"optimizer": "sgd", "lr": 1.0, "every": 1},  # Adam would magnify rounding
     },
 }
 CPU = torch.device("cpu")
@@ -51,7 +50,10 @@ def train(overrides, steps=3):
     from hdkd_dist.training.engine import averaged_buffers, build_engine
     from hdkd_dist.training.functional import forward_of
     from hdkd_dist.training.harmony import replicate, start_harmony
-    from hdkd_dist.training.step import LOOK_AHEADS, Learner, gradient_share
+    from hdkd_dist.training.learner import Learner
+    from hdkd_dist.training.network_step import gradient_share
+    from hdkd_dist.training.step import LOOK_AHEADS
+    from hdkd_dist.training.weights_step import replays
 
     deepspeed.utils.logger.setLevel(logging.ERROR)
     deepspeed.init_distributed("gloo", verbose=False)
@@ -76,9 +78,10 @@ def train(overrides, steps=3):
         annealing=False,
         settings=config.hdkd.gamma,
         mean=ranks.mean_over_ranks,
+        replays=replays(config.hdkd.gamma, config.deepspeed),
     )
     harmonised_step = LOOK_AHEADS[config.hdkd.gamma.lookahead]
-    start = nn.utils.parameters_to_vector(network.parameters()).detach().clone()
+    start = flattened(network).detach().clone()
     rates, gradients, drift = [], [], 0.0
     network.train()
     for step in range(steps):
@@ -88,7 +91,7 @@ def train(overrides, steps=3):
         _, gradient = harmonised_step(learner, batch, metaval_batch, rates[-1])
         gradients.append(gradient)
         drift = max(drift, float(replicate(harmony)))
-    parameters = nn.utils.parameters_to_vector(network.parameters()).detach()
+    parameters = flattened(network).detach()
     buffers = averaged_buffers(network)
     statistics = torch.cat([b.flatten() for b in buffers.values() if b.is_floating_point()])
     own = torch.cat([b.flatten() for b in network.buffers() if b.is_floating_point()])
@@ -102,6 +105,7 @@ def train(overrides, steps=3):
         "initial": harmony.initial,
         "start": start,
         "first_gradient": gradients[0],
+        "clipping": engine.gradient_clipping(),
     }
 
 
@@ -141,6 +145,23 @@ def test_running_statistics_are_averaged_into_a_copy():
     assert not torch.equal(first["own_statistics"], second["own_statistics"])
     mean = (first["own_statistics"] + second["own_statistics"]) / 2
     torch.testing.assert_close(first["statistics"], mean)
+
+
+def test_kept_graph_steps_as_a_second_forward_pass_does():
+    """Two ranks; DeepSpeed's hooks (ZeRO 2) do not see the first of the two backward passes."""
+    kept, _ = on_ranks(
+        2,
+        train,
+        {"hdkd.gamma.lookahead": "lookahead_keep_graph", "zero_optimization": {"stage": 2}},
+    )
+    again, _ = on_ranks(2, train, {"hdkd.gamma.lookahead": "lookahead"})
+    assert difference(kept["parameters"], again["parameters"]) < 1e-6
+    assert difference(*(run["gamma"] - run["initial"] for run in (kept, again))) < 1e-2
+    assert kept["drift"] == 0
+
+
+def test_gradients_are_not_clipped_unasked(one_process):
+    assert one_process["clipping"] == 0
 
 
 def test_learning_rate_follows_the_schedule(one_process):

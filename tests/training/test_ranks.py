@@ -12,7 +12,7 @@ from hdkd_dist.method.layout import LossLayout
 from hdkd_dist.training import ranks
 from hdkd_dist.training.harmony import Harmony, replicate
 from hdkd_dist.training.meter import Meter
-from hdkd_dist.training.step import Measures
+from hdkd_dist.training.network_step import Measures
 
 CPU = torch.device("cpu")
 EXITS = 2

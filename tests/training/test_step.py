@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_network import small_msdnet
+from small_network import flattened, small_msdnet
 
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.method.meta_objective import meta_objective
@@ -15,9 +15,12 @@ from hdkd_dist.method.weights import METHODS
 from hdkd_dist.models import build
 from hdkd_dist.training.functional import forward_of
 from hdkd_dist.training.harmony import start_harmony
+from hdkd_dist.training.learner import Learner
 from hdkd_dist.training.meter import Meter
+from hdkd_dist.training.network_step import gradient_share, train_network
 from hdkd_dist.training.settings import Settings
-from hdkd_dist.training.step import LOOK_AHEADS, Learner, gradient_share, train_network
+from hdkd_dist.training.step import LOOK_AHEADS
+from hdkd_dist.training.weights_step import Look, learn_weights, replays
 
 RATE = 0.1
 SETTINGS = {
@@ -53,7 +56,7 @@ def settings_of(method, **gamma):
     return Settings.model_validate({**SETTINGS, "method": method, "gamma": gamma, "loss": loss})
 
 
-def learner_of(network, settings, device, accumulation, equilibrium=False, **sgd):
+def learner_of(network, settings, device, accumulation, equilibrium=False, mean=list, **sgd):
     normalize = Normalize.of([0.5] * 3, [0.25] * 3, device)
     return Learner(
         engine=PlainEngine(network, accumulation, **sgd),
@@ -66,7 +69,8 @@ def learner_of(network, settings, device, accumulation, equilibrium=False, **sgd
         gradient_share=gradient_share({"params": sgd}),
         annealing=settings.loss.temperature == "anneal",
         settings=settings.gamma,
-        mean=list,
+        mean=mean,
+        replays=replays(settings.gamma, {"gradient_accumulation_steps": accumulation}),
     )
 
 
@@ -98,13 +102,22 @@ def stored(count, side, device):
 
 @pytest.mark.parametrize("preset", ["msdnet-digits", "resnet-digits"])
 @pytest.mark.parametrize(
-    ("method", "kind"), [("hdkd", "lookahead"), ("hdkd", "online"), ("impr", "lookahead")]
+    ("method", "accumulation", "gamma"),
+    [
+        ("hdkd", 1, {"lookahead": "lookahead"}),
+        ("hdkd", 2, {"lookahead": "lookahead"}),
+        ("hdkd", 1, {"lookahead": "lookahead_keep_graph"}),
+        ("hdkd", 1, {"lookahead": "online"}),
+        ("hdkd", 2, {"lookahead": "online"}),
+        ("hdkd", 2, {"lookahead": "online", "train_part": 0.25, "scope": "local"}),
+        ("impr", 1, {}),
+        ("impr", 2, {}),
+    ],
 )
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_whole_step_runs_on_the_meta_device(preset, method, kind, accumulation):
+def test_whole_step_runs_on_the_meta_device(preset, method, accumulation, gamma):
     meta = torch.device("meta")
     network = build(preset, 5).to(meta)
-    settings = settings_of(method, lookahead=kind)
+    settings = settings_of(method, **gamma)
     harmony, _ = take_steps(
         network,
         settings,
@@ -138,12 +151,13 @@ def test_running_statistics_move_once_per_micro_batch_of_training():
     assert counted == {6}
 
 
-def test_step_of_theta_uses_the_gamma_that_was_just_learned():
+@pytest.mark.parametrize("kind", ["lookahead", "lookahead_keep_graph"])
+def test_step_of_theta_uses_the_gamma_that_was_just_learned(kind):
     """Lookahead: «the loss weights of the current batch»."""
     cpu = torch.device("cpu")
     batches = stored(1, 16, cpu)
     network = small_msdnet().train()
-    settings = settings_of("hdkd", lr=0.3)
+    settings = settings_of("hdkd", lr=0.3, lookahead=kind)
     harmony, _ = take_steps(network, settings, cpu, batches, count=1)
     assert not torch.allclose(harmony.gamma, harmony.initial, atol=0.1)
 
@@ -152,9 +166,9 @@ def test_step_of_theta_uses_the_gamma_that_was_just_learned():
         images = Normalize.of([0.5] * 3, [0.25] * 3, cpu)(batches[0][0])
         (gamma @ loss_vector(other(images), batches[0][1], 1.0)).backward()
         torch.optim.SGD(other.parameters(), lr=0.1).step()
-        return torch.nn.utils.parameters_to_vector(other.parameters())
+        return flattened(other)
 
-    found = torch.nn.utils.parameters_to_vector(network.parameters())
+    found = flattened(network)
     torch.testing.assert_close(found, stepped(harmony.gamma), rtol=1e-4, atol=1e-6)
     assert not torch.allclose(found, stepped(harmony.initial), rtol=1e-4, atol=1e-6)
 
@@ -178,6 +192,74 @@ def real_step(forward, gamma, before, train_batch, metaval_batch, **sgd):
     return ahead, ce, gamma
 
 
+def double_learner(settings, accumulation=1, mean=list, **sgd):
+    """In float64, with a γ that stays where it is."""
+    cpu, network = torch.device("cpu"), small_msdnet().double().train()
+    learner = learner_of(network, settings, cpu, accumulation, mean=mean, **sgd)
+    harmony = learner.harmony
+    harmony.gamma = harmony.gamma.double()
+    harmony.temperature = harmony.temperature.double()
+    harmony.optimizer = torch.optim.SGD([harmony.gamma], lr=1e-12)
+
+    def prepare(images):
+        return (images.double() - 127.5) / 63.75
+
+    forward = forward_of(network, prepare)
+    return replace(learner, prepare=prepare, forward=forward, train_forward=forward)
+
+
+def gamma_step(gamma, train_batch, metaval_batch, mean=list):
+    """Hypergradient, θ and buffers after one step in float64."""
+    settings = Settings.model_validate({**SETTINGS, "method": "hdkd", "gamma": gamma})
+    learner = double_learner(settings, len(train_batch), mean, momentum=0.9)
+    step = LOOK_AHEADS[settings.gamma.lookahead]
+    _, gradient = step(learner, train_batch, metaval_batch, RATE)
+    return gradient, learner.engine.module.state_dict()
+
+
+@pytest.mark.parametrize("kind", ["lookahead_keep_graph", "lookahead", "online"])
+def test_what_is_kept_and_what_is_computed_again_are_equal(kind):
+    """One graph or two, recorded outputs of convolutions or none: the same step."""
+    train, metaval = stored(2, 16, torch.device("cpu"))
+    twin = "online" if kind == "online" else "lookahead"  # without a record
+    gradient, state = gamma_step({"lookahead": kind}, [train], [metaval])
+    expected, expected_state = gamma_step(
+        {"lookahead": twin, "solver": "second_order"}, [train], [metaval]
+    )
+    torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=0)
+    torch.testing.assert_close(state, expected_state, rtol=1e-9, atol=1e-12)
+
+
+def test_part_of_the_train_batch_is_its_first_images():
+    """Only the forward-mode pass sees fewer: θ' stays."""
+    train, metaval = stored(2, 16, torch.device("cpu"))
+    part, state = gamma_step({"train_part": 0.25}, [train], [metaval])
+    whole, whole_state = gamma_step({}, [train], [metaval])
+    torch.testing.assert_close(state, whole_state, rtol=0, atol=0)
+    assert float((part - whole).norm() / whole.norm()) > 0.01
+    others = torch.cat([train[0][:2], 255 - train[0][2:]]), train[1]
+    settings = Settings.model_validate({**SETTINGS, "gamma": {"train_part": 0.25}})
+    learner = double_learner(settings)
+    theta = {name: value.detach() for name, value in learner.parameters.items()}
+    look = Look(theta, theta, RATE, learner.harmony.temperature, None)
+    found = [learn_weights(learner, look, [batch], [metaval]) for batch in (train, others)]
+    torch.testing.assert_close(*found, rtol=1e-9, atol=0)
+
+
+def test_local_scope_averages_nothing_but_the_entries_and_what_E_k_needs():
+    train, metaval = stored(2, 16, torch.device("cpu"))
+    averaged = []
+
+    def mean(tensors):
+        averaged.append([tensor.numel() for tensor in tensors])
+        return [tensor + 0.0 for tensor in tensors]
+
+    local, _ = gamma_step({"scope": "local"}, [train], [metaval], mean)
+    assert averaged == [[6, 3]]
+    whole, _ = gamma_step({}, [train], [metaval])
+    torch.testing.assert_close(local, whole)
+
+
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_online_differentiates_the_real_optimiser_step(nesterov, accumulation):
@@ -186,18 +268,9 @@ def test_online_differentiates_the_real_optimiser_step(nesterov, accumulation):
     settings = Settings.model_validate(
         {**SETTINGS, "method": "hdkd", "gamma": {"lookahead": "online", "lr": 1e-9}}
     )
-    network = small_msdnet().double().train()
     batches = stored(accumulation, 16, cpu)
     metaval_batch = [(255 - images, labels) for images, labels in batches]
-    learner = learner_of(network, settings, cpu, accumulation, **sgd)
-    learner.harmony.gamma = learner.harmony.gamma.double()
-    learner = replace(learner, prepare=lambda x: (x.double() - 127.5) / 63.75)
-    learner = replace(
-        learner,
-        forward=forward_of(network, learner.prepare),
-        train_forward=forward_of(network, learner.prepare),
-    )
-    learner.harmony.optimizer = torch.optim.SGD([learner.harmony.gamma], lr=1e-12)
+    learner = double_learner(settings, accumulation, **sgd)
     for _ in range(2):
         train_network(learner, batches)
     state = learner.engine.optimizer.state
