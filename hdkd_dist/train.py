@@ -15,6 +15,8 @@ def main(
     seed: int | None = None,
     epochs: int | None = None,
     test: bool | None = None,
+    resume: str = "never",
+    resume_changed: bool = False,
     set: Sequence[str] = (),
     local_rank: int = 0,
 ) -> None:
@@ -28,12 +30,16 @@ def main(
         seed: of initial parameters, order and augmentation.
         epochs: of the whole schedule; milestones and warm-up scale along.
         test: whether the test split is evaluated at the end.
+        resume: auto continues the run in its folder if it is unfinished; a checkpoint's or a run's
+            folder is continued from; never moves an earlier run aside and begins anew.
+        resume_changed: continue although the configuration is another.
         set: any other setting, as section.name=value; may be repeated.
         local_rank: given by the deepspeed launcher.
     """
-    from hdkd_dist.training import ranks
+    from hdkd_dist.training import ranks, signals
     from hdkd_dist.training.config import load_config, parse_settings
 
+    requests = signals.listen()
     flags = {
         "hdkd.method": method,
         "hdkd.data.path": data,
@@ -48,7 +54,7 @@ def main(
     # DeepSpeed takes seconds to import: a fault in the configuration need not wait for it.
     from hdkd_dist.training.session import execute
 
-    execute(config)
+    execute(config, requests, str(resume), resume_changed)
 
 
 if __name__ == "__main__":

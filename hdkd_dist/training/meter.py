@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,6 +52,42 @@ class Meter:
         self._images = 0
         self.steps = 0
         self._weights_steps = 0
+
+    def state(self) -> dict[str, Any]:
+        """What has been measured since the last reading, for a checkpoint."""
+        return {
+            "losses": self._losses,
+            "correct": self._correct,
+            "norm": self._norm,
+            "drift": self._drift,
+            "first_bad": self._first_bad,
+            "images": self._images,
+            "steps": self.steps,
+            "weights_steps": self._weights_steps,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a :meth:`state`."""
+        for name in ("losses", "correct", "norm", "drift", "first_bad"):
+            setattr(self, f"_{name}", state[name].to(self.device, copy=True))
+        self._images, self._weights_steps = state["images"], state["weights_steps"]
+        self.steps = state["steps"]
+
+    @staticmethod
+    def merged(states: Sequence[Mapping[str, Any]], world_size: int) -> dict[str, Any]:
+        """The states of some ranks as each of another number of ranks takes them over."""
+
+        def stacked(name: str) -> Tensor:
+            return torch.stack([state[name] for state in states])
+
+        return {
+            **states[0],  # the counts of steps, and the norm, are those of all ranks
+            "losses": stacked("losses").mean(dim=0),
+            "correct": stacked("correct").sum(dim=0) / world_size,
+            "images": sum(state["images"] for state in states) / world_size,
+            "drift": stacked("drift").amax(dim=0),
+            "first_bad": stacked("first_bad").amin(dim=0),
+        }
 
     def add(self, step: int, measures: Measures, gamma: Tensor, images: int) -> None:
         """Count one step's measures; ``images`` is this rank's part of the batch."""

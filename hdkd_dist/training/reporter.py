@@ -16,6 +16,7 @@ from hdkd_dist.training.harmony import Harmony
 from hdkd_dist.training.memory import peak_memory_mb
 from hdkd_dist.training.meter import Summary
 from hdkd_dist.training.pace import Pace
+from hdkd_dist.training.progress import Progress
 from hdkd_dist.training.run import Run
 from hdkd_dist.training.tracking import Tracker
 
@@ -23,14 +24,15 @@ from hdkd_dist.training.tracking import Tracker
 class Reporter:
     """Speaks for the run on rank 0; silent, with the same calls, on the others."""
 
-    def __init__(self, run: Run, tracker: Tracker | None):
+    def __init__(self, run: Run, tracker: Tracker | None, progress: Progress):
         self.layout = LossLayout(run.engine.module.num_exits)
         self.harmony = run.harmony
         self.epochs = run.settings.schedule.epochs
         self.tracker = tracker
-        self._mark = Pace().mark
+        self._mark = progress.pace.mark
         self._bar = tqdm(
             total=run.steps,
+            initial=progress.step,
             unit="step",
             dynamic_ncols=True,
             disable=tracker is None,

@@ -68,7 +68,7 @@ def build_run(config: Config, manifest: Manifest, device: torch.device) -> Run:
         ValueError: if data, network, batch and ranks do not fit together.
     """
     settings = config.hdkd
-    with ranks.agreement(device):
+    with ranks.agreement():
         share = replace(config.share, rank=ranks.rank())
         metaval_share = share_of_metaval(settings.data, share)
         steps = steps_per_epoch(manifest, share)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,47 +21,122 @@ from hdkd_dist.training import ranks
 from hdkd_dist.training.config import Config
 from hdkd_dist.training.engine import joined_ranks, network_state
 from hdkd_dist.training.figures import draw_figures
-from hdkd_dist.training.pace import Pace
+from hdkd_dist.training.keeper import Keeper, Origin
+from hdkd_dist.training.meter import Meter
+from hdkd_dist.training.progress import Progress
 from hdkd_dist.training.reporter import Reporter
+from hdkd_dist.training.resume import (
+    CHECKPOINTS,
+    Start,
+    continue_folder,
+    continue_metrics,
+    find_start,
+)
 from hdkd_dist.training.run import Run, build_run
+from hdkd_dist.training.settings import DataSettings
+from hdkd_dist.training.signals import StopRequests
+from hdkd_dist.training.snapshot import read_snapshot
 from hdkd_dist.training.tracking import Tracker
 from hdkd_dist.training.trainer import evaluate, train
+from hdkd_dist.training.watchdog import Pulse, Watchdog
 
 
-def execute(config: Config) -> None:
+def execute(
+    config: Config,
+    requests: StopRequests,
+    resume: str = "never",
+    resume_changed: bool = False,
+) -> None:
     """Train as configured; collective. Rank 0 writes the run folder and prints the result.
+
+    Args:
+        config: what to train.
+        requests: to stop.
+        resume: where to begin, see :func:`find_start`.
+        resume_changed: whether another configuration may continue a run.
 
     Raises:
         ValueError: in one line, for settings and data that do not fit, or a run that diverges.
+        Stopped: as asked, after a checkpoint.
     """
-    with joined_ranks() as device:
-        with ranks.agreement(device):
-            if config.hdkd.data.path == EMBEDDED and ranks.local_rank() == 0:
-                prepare_digits(data_folder(EMBEDDED))  # on first use
-        with ranks.agreement(device):
-            manifest = read_manifest(data_folder(config.hdkd.data.path))
+    folder = Path(config.hdkd.run.out)
+    with joined_ranks() as device, Watchdog(config.hdkd.run.hang_timeout_s) as watchdog:
+        requests.before_leaving = watchdog.tell_stop
+        manifest = open_data(config.hdkd.data)
+        start = ranks.from_leader(
+            lambda: find_start(folder, resume, resume_changed, config, manifest)
+        )
+        if start.finished:
+            if ranks.rank() == 0:
+                print(f"{folder} is finished: nothing to do (--resume never trains it again)")
+            return
         run = build_run(config, manifest, device)
-        train_and_report(config, run, manifest, Path(config.hdkd.run.out))
+        train_and_report(config, run, manifest, folder, start, requests, watchdog.pulse)
 
 
-def train_and_report(config: Config, run: Run, manifest: Manifest, folder: Path) -> None:
+def open_data(settings: DataSettings) -> Manifest:
+    """The run's data set; the embedded one is prepared on first use. Collective."""
+    folder = data_folder(settings.path)
+    with ranks.agreement():
+        if settings.path == EMBEDDED and ranks.local_rank() == 0:
+            prepare_digits(folder)
+    with ranks.agreement():
+        return read_manifest(folder)
+
+
+def train_and_report(
+    config: Config,
+    run: Run,
+    manifest: Manifest,
+    folder: Path,
+    start: Start,
+    requests: StopRequests,
+    pulse: Pulse,
+) -> None:
     """Train, evaluate and write everything down; collective."""
     leader = ranks.rank() == 0
-    with ranks.agreement(run.device):
+    with ranks.agreement():
         if leader:
-            open_folder(folder, config)
-    tracker = Tracker(folder, config.hdkd.run, config.as_json()) if leader else None
-    reporter = Reporter(run, tracker)
+            open_folder(folder, config, start)
+    progress, records = begin(run, start)
+    tracker = None
+    with ranks.agreement():
+        if leader:
+            continue_metrics(folder, start, records.get("metrics_bytes", 0))
+            wandb_id = records.get("wandb_id") if start.in_place else None
+            tracker = Tracker(folder, config.hdkd.run, config.as_json(), wandb_id)
+    origin = Origin(
+        config=config.as_json(),
+        data={name: split.sha256 for name, split in manifest.splits.items()},
+        records=tracker.mark if tracker else dict,
+    )
+    keeper = Keeper(run, progress, folder / CHECKPOINTS, origin, requests, pulse)
+    reporter = Reporter(run, tracker, progress)
     try:
-        pace, validation = train(run, reporter)
-        finish(run, manifest, pace, validation, reporter, folder)
+        with requests.patience():
+            train(run, progress, reporter, keeper)
+            test = evaluate(run, run.readers.test, keeper) if run.settings.run.test else None
+            pulse.moved("finishing")
+            finish(run, manifest, progress, test, reporter, folder)
     finally:
         reporter.close()
 
 
-def open_folder(folder: Path, config: Config) -> None:
+def begin(run: Run, start: Start) -> tuple[Progress, Mapping[str, Any]]:
+    """The position at which training begins, and where the records stood there; collective."""
+    if start.checkpoint is None:
+        return Progress(Meter(run.engine.module.num_exits, run.device)), {}
+    progress, records = read_snapshot(run, start.checkpoint, start.world_size, start.changed)
+    if ranks.rank() == 0:
+        print(f"going on from {start.checkpoint}: step {progress.step} of {run.steps}", flush=True)
+    return progress, records
+
+
+def open_folder(folder: Path, config: Config, start: Start) -> None:
     """Make the run's folder with its configuration; an earlier run there is moved aside."""
-    if (folder / "config.json").exists():
+    if start.in_place:
+        continue_folder(folder, start)
+    elif (folder / "config.json").exists():
         number = 1
         while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
             number += 1
@@ -77,20 +153,24 @@ def open_folder(folder: Path, config: Config) -> None:
 
 
 def finish(
-    run: Run, manifest: Manifest, pace: Pace, validation: Tensor, reporter: Reporter, folder: Path
+    run: Run,
+    manifest: Manifest,
+    progress: Progress,
+    test: Tensor | None,
+    reporter: Reporter,
+    folder: Path,
 ) -> None:
-    """Evaluate the trained network and leave weights, results and pictures; collective."""
+    """Leave weights, results and pictures; collective."""
     network = run.engine.module
-    test = evaluate(run, run.readers.test) if run.settings.run.test else None
     state = network_state(network)
     replicas = ranks.gather_from_ranks(run.harmony.gamma)
     if ranks.rank() != 0:
         return
     save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
-    rows = exit_rows(exit_costs(network, run.image_size), validation, test)
+    rows = exit_rows(exit_costs(network, run.image_size), progress.validation, test)
     gamma = run.harmony.record(LossLayout(network.num_exits))
     gamma["sha256_by_rank"] = [digest(replica) for replica in replicas]
-    speed = {"steps": run.steps, **pace.record()}
+    speed = {"steps": run.steps, **progress.pace.record()}
     update_results(
         folder, {**describe(run, manifest), "exits": rows, "gamma": gamma, "train": speed}
     )
