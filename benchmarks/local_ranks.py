@@ -27,6 +27,7 @@ class LocalRanks:
         words: Sequence[str | Path],
         ranks: int,
         folder: Path,
+        before: Callable[[], None] | None = None,
         **environment: str,
     ):
         with socket.socket() as probe:

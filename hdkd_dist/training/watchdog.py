@@ -106,8 +106,12 @@ class Watchdog:
         self._store = shared_store(timedelta(seconds=self.silence))
         self._report()
         dist.barrier(group=ranks.host_group())  # everyone has reported once
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=work, name="watchdog", daemon=True)
+            for work in (self._watch, self._oversee)
+        ]
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
@@ -118,7 +122,8 @@ class Watchdog:
         elif error is not None and not isinstance(error, ValueError | SystemExit):
             self._judge(f"{self._name(ranks.rank())} has failed, see its own message", ending=False)
         self._closed.set()
-        self._thread.join(LINGER * self.round)
+        for thread in self._threads:
+            thread.join(LINGER * self.round)
         with contextlib.suppress(RuntimeError):
             self._store.set(f"left/{ranks.rank()}", "")
 
@@ -126,7 +131,7 @@ class Watchdog:
         """Let all ranks leave as asked, before training; from any thread."""
         text = f"stopped by {signal_name} before training began"
         with contextlib.suppress(RuntimeError):
-            self._store.compare_set(VERDICT, "", f"{STOPPED} {text}")
+            self._store.compare_set(VERDICT, "", f"{STOPPED} {ranks.rank()} {text}")
             if ranks.rank() == 0:
                 time.sleep(LINGER * self.round)
 
@@ -144,7 +149,17 @@ class Watchdog:
                 failures += 1
                 if failures >= LINGER and not self._closed.is_set():
                     lost = f"{self._name(0)} has ended or cannot be reached"
-                    self._end(f"{LOST} {lost}", speak=ranks.local_rank() in (0, 1))
+                    self._end(f"{LOST} 0 {lost}", speak=self._is_speaker)
+
+    def _oversee(self) -> None:
+        """A stopped rank 0 leaves the other thread waiting for its store: without a time limit."""
+        seen, silent = 0, 0
+        while not self._closed.wait(self.round):
+            silent = silent + 1 if self._rounds == seen else 0
+            seen = self._rounds
+            if silent * self.round > self.silence:
+                lost = f"{self._name(0)} has given no sign of life for {self.silence:.0f} s"
+                self._end(f"{LOST} 0 {lost}", speak=self._is_speaker)
 
     def _report(self) -> None:
         self._rounds += 1
@@ -178,18 +193,24 @@ class Watchdog:
         where = f"has not moved for {self.timeout:.0f} s, at step {first.step}, {first.place}"
         self._judge(f"{who} {where}")
 
+    @property
+    def _is_speaker(self) -> bool:
+        """Whether this is the first rank on its host, besides rank 0."""
+        hosts = [process.host for process in self._processes]
+        return ranks.rank() == hosts.index(hosts[ranks.rank()], 1)
+
     def _name(self, rank: int) -> str:
         return f"rank {rank} (on {self._processes[rank].host})"
 
     def _judge(self, text: str, ending: bool = True) -> None:
-        verdict = f"{LOST} {text}"
+        verdict = f"{LOST} {ranks.rank()} {text}"
         with contextlib.suppress(RuntimeError):
             agreed = self._store.compare_set(VERDICT, "", verdict).decode()
             if ending:
                 self._end(agreed, speak=agreed == verdict)
 
     def _end(self, verdict: str, speak: bool) -> None:
-        status, _, text = verdict.partition(" ")
+        status, _judge, text = verdict.split(" ", 2)
         if ranks.rank() == 0:
             time.sleep(LINGER * self.round)
         hint = "start again with --resume auto"
