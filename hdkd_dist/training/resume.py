@@ -23,6 +23,7 @@ from hdkd_dist.training.checkpoint import (
 )
 from hdkd_dist.training.config import Config
 from hdkd_dist.training.faults import SECTION
+from hdkd_dist.training.folder import hold
 from hdkd_dist.training.settings import Settings
 from hdkd_dist.training.tracking import METRICS
 
@@ -84,6 +85,8 @@ def find_start(
     """
     if resume == "never":
         return Start()
+    if (folder / "config.json").exists():
+        hold(folder).close()  # nobody is training it
     if resume == "auto":
         if not (folder / "config.json").exists():
             return Start()

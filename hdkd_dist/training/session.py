@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from safetensors.torch import save_file
 from torch import Tensor
 
 from hdkd_dist.data.digits import prepare_digits
+from hdkd_dist.data.local_copy import make_local_copy, read_local_copy
 from hdkd_dist.data.manifest import EMBEDDED, Manifest, data_folder, read_manifest
 from hdkd_dist.inference.results import exit_rows, table, update_results
 from hdkd_dist.inference.trained import WEIGHTS
@@ -21,6 +22,8 @@ from hdkd_dist.training import ranks
 from hdkd_dist.training.config import Config
 from hdkd_dist.training.engine import joined_ranks, network_state
 from hdkd_dist.training.figures import draw_figures
+from hdkd_dist.training.folder import check_seen, hold
+from hdkd_dist.training.gradient_norm import note_gradients
 from hdkd_dist.training.keeper import Keeper, Origin
 from hdkd_dist.training.meter import Meter
 from hdkd_dist.training.progress import Progress
@@ -75,13 +78,21 @@ def execute(
 
 
 def open_data(settings: DataSettings) -> Manifest:
-    """The run's data set; the embedded one is prepared on first use. Collective."""
+    """The run's data set, prepared or copied to this node where that is asked for. Collective."""
     folder = data_folder(settings.path)
     with ranks.agreement():
         if settings.path == EMBEDDED and ranks.local_rank() == 0:
             prepare_digits(folder)
     with ranks.agreement():
-        return read_manifest(folder)
+        manifest = read_manifest(folder)
+    if settings.local_copy is None:
+        return manifest
+    local = Path(settings.local_copy)
+    with ranks.agreement():
+        if ranks.local_rank() == 0:  # once per node
+            make_local_copy(manifest, local)
+    with ranks.agreement():
+        return read_local_copy(manifest, local)
 
 
 def train_and_report(
@@ -96,8 +107,9 @@ def train_and_report(
     """Train, evaluate and write everything down; collective."""
     leader = ranks.rank() == 0
     with ranks.agreement():
-        if leader:
-            open_folder(folder, config, start)
+        lock = open_folder(folder, config, start) if leader else None
+    with ranks.agreement():
+        check_seen(folder)
     progress, records = begin(run, start)
     tracker = None
     with ranks.agreement():
@@ -110,6 +122,9 @@ def train_and_report(
         data={name: split.sha256 for name, split in manifest.splits.items()},
         records=tracker.mark if tracker else dict,
     )
+    sharded = config.deepspeed.get("zero_optimization", {}).get("stage", 0) > 0
+    shards = ranks.world_size() if sharded else 1
+    note_gradients(run.engine.lr_scheduler.optimizer, progress.meter, shards)
     keeper = Keeper(run, progress, folder / CHECKPOINTS, origin, requests, pulse)
     reporter = Reporter(run, tracker, progress)
     try:
@@ -120,6 +135,8 @@ def train_and_report(
             finish(run, manifest, progress, test, reporter, folder)
     finally:
         reporter.close()
+        if lock is not None:
+            lock.close()
 
 
 def begin(run: Run, start: Start) -> tuple[Progress, Mapping[str, Any]]:
@@ -132,17 +149,24 @@ def begin(run: Run, start: Start) -> tuple[Progress, Mapping[str, Any]]:
     return progress, records
 
 
-def open_folder(folder: Path, config: Config, start: Start) -> None:
-    """Make the run's folder with its configuration; an earlier run there is moved aside."""
-    if start.in_place:
-        continue_folder(folder, start)
-    elif (folder / "config.json").exists():
+def open_folder(folder: Path, config: Config, start: Start) -> TextIO:
+    """Make the run's folder with its configuration; an earlier run there is moved aside.
+
+    Returns:
+        What holds the folder for this process while it is open.
+    """
+    if not start.in_place and (folder / "config.json").exists():
+        hold(folder).close()  # nobody is training it
         number = 1
         while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
             number += 1
         folder.rename(aside)
         print(f"{folder} held an earlier run, which is now {aside}")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = hold(folder)
+        if start.in_place:
+            continue_folder(folder, start)
         (folder / WEIGHTS.parent).mkdir(parents=True, exist_ok=True)
         text = json.dumps(config.as_json(), indent=2) + "\n"
         (folder / "config.json").write_text(text, encoding="utf-8")
@@ -150,6 +174,7 @@ def open_folder(folder: Path, config: Config, start: Start) -> None:
         raise ValueError(
             f"cannot write the run to {folder}: {error}; choose another --out"
         ) from None
+    return lock
 
 
 def finish(
