@@ -8,6 +8,7 @@ belong to. Nothing here unpickles.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -85,6 +86,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if content.pop("sha256") != digest(content):
+            raise Damaged(f"{folder} is damaged: {MANIFEST} has been changed")
         if content.pop("format") != FORMAT:
             raise Damaged(f"{folder} is damaged or of another version: it has another format")
         files = {name: Written(**entry) for name, entry in content.pop("files").items()}
@@ -93,6 +96,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if isinstance(error, Damaged):
             raise
         raise Damaged(f"{folder} is damaged: {MANIFEST} cannot be read ({error})") from None
+
+
+def digest(content: Mapping[str, Any]) -> str:
+    """sha256 of a JSON object, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def verify(checkpoint: Checkpoint) -> None:
@@ -142,6 +150,7 @@ def complete(checkpoint: Checkpoint) -> None:
     content = {"format": FORMAT} | asdict(checkpoint)
     del content["folder"]
     partial = partial_of(checkpoint.folder)
+    content["sha256"] = digest(content)  # of itself
     (partial / MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if not publish(partial, checkpoint.folder):
         raise FileExistsError(0, "is in the way", str(checkpoint.folder))
