@@ -45,12 +45,12 @@ CONFIG = {
 class Attempt:
     """One start of the run, and what can be seen of it from outside."""
 
-    def __init__(self, folder: Path, ranks: int):
+    def __init__(self, folder: Path, ranks: int, **options: Any):
         self.folder = folder
         self.steps_before = last_step(folder)
         words = ["--ds_config", "config.json", "--out", RUN, "--resume", "auto"]
         self.started = time.monotonic()
-        self.ranks = LocalRanks(SCRIPT, words, ranks, folder)
+        self.ranks = LocalRanks(SCRIPT, words, ranks, folder, **options)
 
     def preparing(self) -> bool:
         """Whether the data set is being written."""
@@ -154,7 +154,7 @@ def resumed_step(output: str) -> int | None:
     return 0 if "starts from the beginning" in output else None
 
 
-def account(folder: Path, ranks: int) -> tuple[int, int]:
+def account(folder: Path, ranks: int, epochs: int) -> tuple[int, int]:
     """Samples of the training stream that no step of an epoch got, and that two steps got."""
     given: dict[tuple[int, int], list[int]] = {}
     for rank in range(ranks):
@@ -169,7 +169,7 @@ def account(folder: Path, ranks: int) -> tuple[int, int]:
             given.setdefault(key, []).extend(samples)
     batch, spe = CONFIG["train_batch_size"], steps_per_epoch(folder)
     lost = repeated = 0
-    for epoch in range(CONFIG["hdkd"]["schedule"]["epochs"]):
+    for epoch in range(epochs):
         times = Counter(sample for step in range(spe) for sample in given.get((epoch, step), []))
         lost += spe * batch - sum(times.values())
         repeated += sum(count - 1 for count in times.values())
@@ -205,7 +205,7 @@ def compare(folder: Path, ranks: int, kills: int, chance: random.Random) -> dict
         for place in (peace, trouble)
     ]
     print(f"metrics equal: {without_times(peace) == without_times(trouble)}")
-    lost, repeated = account(trouble, ranks)
+    lost, repeated = account(trouble, ranks, CONFIG["hdkd"]["schedule"]["epochs"])
     return {
         "kills": killed,
         "resumes": resumes,

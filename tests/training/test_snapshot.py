@@ -1,4 +1,4 @@
-"""A run put back to a checkpoint goes on as if nothing had happened; through DeepSpeed, on ranks."""
+"""A run put back to a checkpoint goes on as if nothing had happened: DeepSpeed, real ranks."""
 
 from __future__ import annotations
 

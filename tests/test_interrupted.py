@@ -1,0 +1,144 @@
+"""A run on two ranks that is killed and stopped at all the wrong moments, and loses nothing.
+
+One chain of starts of the same command; ``benchmarks/faults.py`` is the long form.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+
+import pytest
+from faults import CONFIG, RUN, Attempt, account, interrupt_and_resume, last_step
+from faults import without_times as events
+from local_ranks import TRAIN, LocalRanks
+
+from hdkd_dist.training.signals import STOPPED
+from hdkd_dist.training.watchdog import LOST
+
+RANKS = 2
+SMALL_FILES = 300 << 10  # bytes; a checkpoint needs more
+
+
+def prepare(folder):
+    content = json.loads(json.dumps(CONFIG))
+    content["hdkd"]["schedule"] |= {"epochs": 2, "milestones": [1]}
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(content))
+    return folder
+
+
+def lines(output, start):
+    return [line for line in output.splitlines() if line.startswith(start)]
+
+
+@pytest.fixture(scope="module")
+def peace(tmp_path_factory):
+    folder = prepare(tmp_path_factory.mktemp("runs") / "peace")
+    interrupt_and_resume(folder, RANKS, [], None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trouble(tmp_path_factory):
+    return prepare(tmp_path_factory.mktemp("runs") / "trouble")
+
+
+def small_files():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_FILES, SMALL_FILES))
+
+
+def test_killed_while_the_data_are_prepared(trouble):
+    attempt = Attempt(trouble, RANKS)
+    assert attempt.wait_until(attempt.preparing)
+    attempt.ranks.send(signal.SIGKILL, 0)
+    assert attempt.ranks.wait(60) == [-signal.SIGKILL, LOST]  # the other ends by itself
+    (error,) = lines(attempt.ranks.output, "error")
+    assert error.startswith("error: rank 0 (on ")
+    assert not (trouble / "data/digits").exists()
+
+
+def test_killed_in_the_midst_of_a_save(trouble):
+    attempt = Attempt(trouble, RANKS)
+    assert attempt.wait_until(lambda: last_step(trouble) >= 5)
+    assert attempt.wait_until(attempt.saving)
+    attempt.ranks.send(signal.SIGKILL)
+    attempt.ranks.wait()
+    found = [path.name for path in (trouble / RUN / "checkpoints").glob("step-*")]
+    assert "step-00000004" in found
+    assert last_step(trouble) >= 8
+
+
+def test_killed_in_an_evaluation_after_no_checkpoint_could_be_written(trouble):
+    before = sorted(path.name for path in (trouble / RUN / "checkpoints").glob("step-*"))
+    attempt = Attempt(trouble, RANKS, before=small_files)
+    assert attempt.wait_until(attempt.evaluating)
+    attempt.ranks.send(signal.SIGKILL)
+    attempt.ranks.wait()
+    warnings = lines(attempt.ranks.output, "warning: no checkpoint")
+    assert warnings
+    assert "File too large" in warnings[0] or "write" in warnings[0]
+    assert f"the last one is {before[-1]}; training goes on" in warnings[0]
+    after = sorted(path.name for path in (trouble / RUN / "checkpoints").glob("step-*"))
+    assert after == before
+
+
+def test_signal_to_one_rank_stops_all_after_a_checkpoint(trouble):
+    attempt = Attempt(trouble, RANKS)
+    assert attempt.wait_until(lambda: last_step(trouble) >= 19)
+    attempt.ranks.send(signal.SIGUSR1, 1)
+    assert attempt.ranks.wait(60) == [STOPPED, STOPPED]
+    reached = last_step(trouble)
+    (said,) = lines(attempt.ranks.output, "stopped by SIGUSR1 at step")
+    assert f"the last checkpoint is run/checkpoints/step-{reached:08d};" in said
+    assert reached < 34
+
+
+def test_damaged_checkpoint_is_passed_over_and_the_run_ends_like_the_other(trouble, peace):
+    checkpoints = trouble / RUN / "checkpoints"
+    last = max(path for path in checkpoints.glob("step-*") if path.is_dir())
+    file = last / "rank_00001.pt"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    attempt = Attempt(trouble, RANKS)
+    assert attempt.ranks.wait() == [0, 0], attempt.ranks.output
+    assert f"{last.name} is damaged: rank_00001.pt has another sha256" in attempt.ranks.output
+
+    weights = "checkpoints/final/model.safetensors"
+    assert (trouble / RUN / weights).read_bytes() == (peace / RUN / weights).read_bytes()
+    gamma = [json.loads((f / RUN / "results.json").read_text())["gamma"] for f in (trouble, peace)]
+    assert gamma[0] == gamma[1]
+    assert events(trouble) == events(peace)
+    assert account(trouble, RANKS, epochs=2) == (0, 0)
+
+
+def alone(folder, *words):
+    """The same command on one rank, without the notes."""
+    run = LocalRanks(TRAIN, ["--ds_config", "config.json", "--out", RUN, *words], 1, folder)
+    return run.wait(), run.output
+
+
+def test_finished_run_says_so_and_what_does_not_fit_is_refused(peace):
+    before = (peace / RUN / "metrics.jsonl").read_bytes()
+    status, output = alone(peace, "--resume", "auto")
+    assert status == [0]
+    assert "run is finished: nothing to do" in output
+
+    status, output = alone(peace, "--resume", "auto", "--set", "hdkd.gamma.lr=0.5")
+    assert status == [2]
+    (error,) = lines(output, "error")
+    assert (
+        "the configuration has changed: hdkd.gamma.lr 0.01 → 0.5; go on all the same with" in error
+    )
+
+    beton = peace / "data/digits/train.beton"
+    content = beton.read_bytes()
+    beton.unlink()
+    status, output = alone(peace, "--resume", "auto", "--data", "data/digits")
+    assert status == [2]
+    (error,) = lines(output, "error")
+    assert "train.beton is missing" in error
+    beton.write_bytes(content)
+    assert (peace / RUN / "metrics.jsonl").read_bytes() == before
