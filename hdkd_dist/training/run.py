@@ -11,7 +11,7 @@ import torch
 
 from hdkd_dist.data.manifest import Manifest
 from hdkd_dist.data.normalize import Normalize
-from hdkd_dist.data.order import Share
+from hdkd_dist.data.order import Share, steps_per_epoch
 from hdkd_dist.data.streams import Reading, SplitReader
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.models import build, resolve
@@ -111,17 +111,6 @@ def open_readers(
         validation=open_split("metaval", batch=share.micro_batch, augment=False),
         test=open_split("test", batch=share.micro_batch, augment=False),
     )
-
-
-def steps_per_epoch(manifest: Manifest, share: Share) -> int:
-    """Whole batches in the training split."""
-    samples = manifest.splits["train"].samples
-    if samples < share.batch:
-        raise ValueError(
-            f"{manifest.folder} has {samples} training images, fewer than one batch of "
-            f"{share.batch}: lower train_batch_size"
-        )
-    return samples // share.batch
 
 
 def share_of_metaval(data: DataSettings, train: Share) -> Share:

@@ -65,6 +65,8 @@ def execute(
     folder = Path(config.hdkd.run.out)
     with joined_ranks() as device, Watchdog(config.hdkd.run.hang_timeout_s) as watchdog:
         requests.before_leaving = watchdog.tell_stop
+        if ranks.rank() == 0 and ranks.world_size() > 1:
+            print(watchdog.summary, flush=True)
         manifest = open_data(config.hdkd.data)
         start = ranks.from_leader(
             lambda: find_start(folder, resume, resume_changed, config, manifest)

@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -126,6 +127,13 @@ class Watchdog:
             thread.join(LINGER * self.round)
         with contextlib.suppress(RuntimeError):
             self._store.set(f"left/{ranks.rank()}", "")
+
+    @property
+    def summary(self) -> str:
+        """How many ranks there are, and where."""
+        hosts = Counter(process.host for process in self._processes)
+        places = ", ".join(f"{count} on {host}" for host, count in hosts.items())
+        return f"{ranks.world_size()} ranks: {places}"
 
     def tell_stop(self, signal_name: str) -> None:
         """Let all ranks leave as asked, before training; from any thread."""
