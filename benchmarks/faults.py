@@ -63,8 +63,10 @@ class Attempt:
     def evaluating(self) -> bool:
         """Whether the last step of an epoch is recorded and its evaluation is not."""
         events = read_events(self.folder)
-        spe = steps_per_epoch(self.folder)
-        return bool(events) and events[-1]["event"] == "step" and events[-1]["step"] % spe == 0
+        if not events or events[-1]["event"] != "step":
+            return False
+        step = events[-1]["step"]  # one that this start has come to, not the one it began at
+        return step != self.steps_before and step % steps_per_epoch(self.folder) == 0
 
     def wait_until(self, moment: Callable[[], bool], patience: float = 120) -> bool:
         """Wait for a moment; False if the run ended before it."""

@@ -18,6 +18,7 @@ from hdkd_dist.training.progress import Progress
 from hdkd_dist.training.run import Run
 from hdkd_dist.training.signals import STOPPED, StopRequests
 from hdkd_dist.training.snapshot import write_snapshot
+from hdkd_dist.training.tracking import warn
 from hdkd_dist.training.watchdog import Pulse
 
 # A best epoch is saved unless that came sooner than this many times what a save takes.
@@ -156,11 +157,9 @@ class Keeper:
     def _complain(self, step: int, fault: str) -> None:
         found = checkpoint.folders(self.folder)
         kept = f"the last one is {found[-1].name}" if found else "there is none yet"
-        print(
-            f"warning: no checkpoint could be written at step {step} ({fault.splitlines()[0]}): "
-            f"{kept}; training goes on and tries again when the next one is due",
-            file=sys.stderr,
-            flush=True,
+        warn(
+            f"no checkpoint could be written at step {step} ({fault.splitlines()[0]}): "
+            f"{kept}; training goes on and tries again when the next one is due"
         )
 
     def heeding(self, batches: Iterator[Batch], rounds: int) -> Iterator[Batch]:
