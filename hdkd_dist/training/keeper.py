@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,7 +25,11 @@ BEST_PAUSE = 100
 
 
 class Stopped(SystemExit):
-    """All ranks stop, as one of them was asked to."""
+    """All ranks stop, as one of them was asked to; ``text`` says what has become of the run."""
+
+    def __init__(self, text: str):
+        super().__init__(STOPPED)
+        self.text = text
 
 
 @dataclass(frozen=True)
@@ -84,16 +87,12 @@ class Keeper:
         return self.requests.received or (SAVE if due else NOTHING)
 
     def _stop(self, number: int) -> None:
-        if ranks.rank() == 0:
-            found = checkpoint.folders(self.folder)
-            kept = f"the last checkpoint is {found[-1]}" if found else "there is no checkpoint"
-            print(
-                f"stopped by {signal.Signals(number).name} at step {self.progress.step}: {kept}; "
-                "the same command with --resume auto goes on from there",
-                file=sys.stderr,
-                flush=True,
-            )
-        raise Stopped(STOPPED)
+        found = checkpoint.folders(self.folder)
+        kept = f"the last checkpoint is {found[-1]}" if found else "there is no checkpoint"
+        raise Stopped(
+            f"stopped by {signal.Signals(number).name} at step {self.progress.step}: {kept}; "
+            "the same command with --resume auto goes on from there"
+        )
 
     def end_epoch(self) -> None:
         """After an evaluation: save if it was the best so far."""

@@ -19,7 +19,7 @@ from hdkd_dist.training.meter import Summary
 from hdkd_dist.training.pace import Pace
 from hdkd_dist.training.progress import Progress
 from hdkd_dist.training.run import Run
-from hdkd_dist.training.tracking import Tracker
+from hdkd_dist.training.tracking import Tracker, warn
 
 
 class Reporter:
@@ -71,7 +71,7 @@ class Reporter:
         device, ratio = harmony.gamma.device, float(harmony.sum_ratio)
         figures = Figures(images_per_second, waiting, memory_in_use(device), ratio)
         for warning in self._health.warnings(figures):
-            self._bar.write(f"warning: {warning}", file=sys.stderr)
+            warn(warning)
         self._bar.set_postfix_str(
             f"epoch {epoch + 1}/{self.epochs}, CE {summary.losses[self.layout.num_exits - 1]:.3f}, "
             f"Σγ/Σγ₀ {float(harmony.sum_ratio):.3f}, {images_per_second:.0f} images/s",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -24,7 +25,7 @@ from hdkd_dist.training.engine import joined_ranks, network_state
 from hdkd_dist.training.figures import draw_figures
 from hdkd_dist.training.folder import check_seen, hold
 from hdkd_dist.training.gradient_norm import note_gradients
-from hdkd_dist.training.keeper import Keeper, Origin
+from hdkd_dist.training.keeper import Keeper, Origin, Stopped
 from hdkd_dist.training.meter import Meter
 from hdkd_dist.training.progress import Progress
 from hdkd_dist.training.reporter import Reporter
@@ -76,7 +77,12 @@ def execute(
                 print(f"{folder} is finished: nothing to do (--resume never trains it again)")
             return
         run = build_run(config, manifest, device)
-        train_and_report(config, run, manifest, folder, start, requests, watchdog.pulse)
+        try:
+            train_and_report(config, run, manifest, folder, start, requests, watchdog.pulse)
+        except Stopped as stop:
+            if ranks.rank() == 0:
+                print(stop.text, file=sys.stderr, flush=True)
+            raise
 
 
 def open_data(settings: DataSettings) -> Manifest:

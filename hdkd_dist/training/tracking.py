@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from hdkd_dist.training.settings import RunSettings
 
 METRICS = "metrics.jsonl"
@@ -105,7 +107,8 @@ class Tracker:
 def warn(message: str) -> None:
     """One line on stderr, which may itself go to a disk that is full."""
     with contextlib.suppress(OSError):
-        print(f"warning: {message}", file=sys.stderr, flush=True)
+        tqdm.write(f"warning: {message}", file=sys.stderr)  # beside a progress bar
+        sys.stderr.flush()
 
 
 def start_wandb(

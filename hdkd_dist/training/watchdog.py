@@ -223,7 +223,9 @@ class Watchdog:
             time.sleep(LINGER * self.round)
         hint = "start again with --resume auto"
         lost = int(status) == LOST
-        message = f"error: {text}: all ranks end; {hint}" if lost else text
+        message = (
+            f"\nerror: {text}: all ranks end; {hint}" if lost else text
+        )  # below a progress bar
         leave(message if speak else "", int(status))
 
 
