@@ -114,31 +114,13 @@ def test_damaged_checkpoint_is_passed_over_and_the_run_ends_like_the_other(troub
     assert account(trouble, RANKS, epochs=2) == (0, 0)
 
 
-def alone(folder, *words):
-    """The same command on one rank, without the notes."""
-    run = LocalRanks(TRAIN, ["--ds_config", "config.json", "--out", RUN, *words], 1, folder)
-    return run.wait(), run.output
-
-
-def test_finished_run_says_so_and_what_does_not_fit_is_refused(peace):
+def test_data_that_have_gone_are_named_and_the_run_is_left_alone(peace):
     before = (peace / RUN / "metrics.jsonl").read_bytes()
-    status, output = alone(peace, "--resume", "auto")
-    assert status == [0]
-    assert "run is finished: nothing to do" in output
-
-    status, output = alone(peace, "--resume", "auto", "--set", "hdkd.gamma.lr=0.5")
-    assert status == [2]
-    (error,) = lines(output, "error")
-    assert (
-        "the configuration has changed: hdkd.gamma.lr 0.01 → 0.5; go on all the same with" in error
-    )
-
     beton = peace / "data/digits/train.beton"
-    content = beton.read_bytes()
-    beton.unlink()
-    status, output = alone(peace, "--resume", "auto", "--data", "data/digits")
-    assert status == [2]
-    (error,) = lines(output, "error")
+    beton.rename(beton.with_suffix(".away"))
+    words = ["--ds_config", "config.json", "--out", RUN, "--resume", "auto", "--data", beton.parent]
+    run = LocalRanks(TRAIN, words, 1, peace)
+    assert run.wait() == [2]
+    (error,) = lines(run.output, "error")
     assert "train.beton is missing" in error
-    beton.write_bytes(content)
     assert (peace / RUN / "metrics.jsonl").read_bytes() == before

@@ -81,7 +81,7 @@ class RunSettings(Section):
     test: bool = True  # evaluate the test split at the end
     wandb: Literal["offline", "online", "disabled"] = "offline"
     wandb_project: str = "hdkd_dist"
-    hang_timeout_s: Positive = 600.0  # without a step on some rank, the run is given up
+    hang_timeout_s: Positive = 1800.0  # without a step on some rank, the run is given up
 
 
 class CheckpointSettings(Section):

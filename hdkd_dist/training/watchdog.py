@@ -222,11 +222,9 @@ class Watchdog:
         if ranks.rank() == 0:
             time.sleep(LINGER * self.round)
         hint = "start again with --resume auto"
-        lost = int(status) == LOST
-        message = (
-            f"\nerror: {text}: all ranks end; {hint}" if lost else text
-        )  # below a progress bar
-        leave(message if speak else "", int(status))
+        if int(status) == LOST:
+            text = f"\nerror: {text}: all ranks end; {hint}"  # on a line below a progress bar
+        leave(text if speak else "", int(status))
 
 
 def introduce() -> list[Process]:

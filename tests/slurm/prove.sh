@@ -27,6 +27,7 @@ folder=$(mktemp -d /tmp/hdkd-slurm.XXXXXX)
 source tests/slurm/two_nodes.sh
 leave() {
     local status=$?
+    set +e
     stop_cluster
     if ((status)); then
         tail -n 40 "$folder"/*.log >&2

@@ -41,9 +41,9 @@ start_network() {
 stop_network() {
     local node
     for node in "${NODES[@]}"; do
-        ip netns delete "hdkd-$node" 2>/dev/null
+        ip netns delete "hdkd-$node" 2>/dev/null || true
     done
-    ip link delete "$BRIDGE" 2>/dev/null
+    ip link delete "$BRIDGE" 2>/dev/null || true
 }
 
 write_configuration() {
@@ -108,7 +108,7 @@ start_cluster() {
         background "slurmd-$node.out" in_node "$node" env SLURM_CONF="$SLURM_CONF" slurmd -D -N "$node"
     done
     for _ in {1..60}; do
-        [[ $(sinfo -h -t idle -o %D 2>/dev/null) == 2 ]] && return
+        if [[ $(sinfo -h -t idle -o %D 2>/dev/null) == 2 ]]; then return 0; fi
         sleep 1
     done
     tail -n 20 "$cluster"/*.log "$cluster"/*.out >&2
@@ -119,8 +119,8 @@ start_cluster() {
 stop_cluster() {
     local process
     [[ -n $cluster ]] || return 0
-    scancel --full --signal=KILL --state=RUNNING 2>/dev/null
-    for process in "${started[@]}"; do kill "$process" 2>/dev/null; done
-    for process in "${started[@]}"; do wait "$process" 2>/dev/null; done
+    scancel --full --signal=KILL --state=RUNNING 2>/dev/null || true
+    for process in "${started[@]}"; do kill "$process" 2>/dev/null || true; done
+    for process in "${started[@]}"; do wait "$process" 2>/dev/null || true; done
     stop_network
 }

@@ -132,7 +132,7 @@ def resumed(overrides, folder, world_size, changed=False):
 def interrupted(folder):
     """By ZeRO stage: six steps in one go, and three more steps after a checkpoint at the third."""
     results = []
-    for stage in (0, 1, 2):
+    for stage in STAGES:
         overrides = {**TWO_MICRO_BATCHES, "zero_optimization": {"stage": stage}}
         training = Training(overrides)
         training.go_on(3)
@@ -153,6 +153,7 @@ def on_one_rank(folder):
     )
 
 
+STAGES = (0, 2)
 BASE = {"hdkd.loss.temperature": "anneal", "hdkd.gamma.optimizer": "adam", "hdkd.gamma.lr": 0.01}
 TWO_MICRO_BATCHES = {**BASE, "gradient_accumulation_steps": 2}
 FOUR_MICRO_BATCHES = {**BASE, "gradient_accumulation_steps": 4}
@@ -168,15 +169,16 @@ def two_ranks(folder):
     return on_ranks(2, interrupted, folder)
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2])
+@pytest.mark.parametrize("stage", STAGES)
 def test_two_ranks_go_on_to_the_bit(two_ranks, stage):
-    for whole, found in (results[stage] for results in two_ranks):
+    place = STAGES.index(stage)
+    for whole, found in (results[place] for results in two_ranks):
         for name in ("parameters", "buffers", "gamma", "average_ce", "temperature", "rate"):
             assert torch.equal(found[name], whole[name]), name
         assert torch.equal(found["random"], whole["random"])
         assert found["summary"] == whole["summary"]
-    assert two_ranks[0][stage][0]["summary"].gradient_norm > 0
-    first, second = (results[stage][0] for results in two_ranks)
+    assert two_ranks[0][place][0]["summary"].gradient_norm > 0
+    first, second = (results[place][0] for results in two_ranks)
     assert not torch.equal(first["buffers"], second["buffers"])  # each has its own
     assert torch.equal(first["parameters"], second["parameters"])
 

@@ -45,7 +45,6 @@ def errors(run):
         (signal.SIGKILL, 2, "has ended unexpectedly"),
         (signal.SIGSTOP, 2, "has given no sign of life for 3 s, last at step"),
         (signal.SIGSTOP, 0, "has given no sign of life for 3 s"),
-        (signal.SIGKILL, 0, "has ended"),
     ],
 )
 def test_lost_rank_is_named_and_the_others_end(start, number, victim, fate):
