@@ -62,11 +62,11 @@ class Attempt:
 
     def evaluating(self) -> bool:
         """Whether the last step of an epoch is recorded and its evaluation is not."""
-        events = read_events(self.folder)
-        if not events or events[-1]["event"] != "step":
+        if "step/s" not in self.ranks.output:  # the records are still those of an earlier start
             return False
-        step = events[-1]["step"]  # one that this start has come to, not the one it began at
-        return step != self.steps_before and step % steps_per_epoch(self.folder) == 0
+        events = read_events(self.folder)
+        last = events[-1] if events else {"event": ""}
+        return last["event"] == "step" and last["step"] % steps_per_epoch(self.folder) == 0
 
     def wait_until(self, moment: Callable[[], bool], patience: float = 120) -> bool:
         """Wait for a moment; False if the run ended before it."""
