@@ -62,7 +62,7 @@ class StopRequests:
             name = signal.Signals(number).name
             self.before_leaving(name)
             leave(f"stopped by {name} before training began")
-        elif number == signal.SIGINT:
+        elif number == signal.SIGINT and os.environ.get("RANK", "0") == "0":
             print("\nstopping after a checkpoint; Ctrl-C again stops at once", file=sys.stderr)
 
 
