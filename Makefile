@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint format clean distclean
+.PHONY: help setup quickstart test slurm-test lint format clean distclean
 
 # The caller's Python settings and locale make no difference to what runs here.
 unexport PYTHONPATH PYTHONHOME
@@ -16,7 +16,7 @@ export PYTHON TORCH WANDB_MODE
 FREE_PORT := python -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])'
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
 setup: ## install what is missing: system packages, then .venv with everything pinned
 	@bash setup/install.sh
@@ -26,6 +26,9 @@ quickstart: setup ## train HDKD on scikit-learn's digits; the result is in runs/
 
 test: setup ## run all tests; ARGS="-k name" passes options to pytest
 	python -m pytest $(ARGS)
+
+slurm-test: setup ## the job scripts on a real two-node Slurm on this machine; needs root
+	bash tests/slurm/prove.sh
 
 lint: setup ## check style and formatting
 	ruff check .

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hdkd_dist import cli
+
+if TYPE_CHECKING:
+    from hdkd_dist.training.config import Config
 
 
 def main(
@@ -15,6 +19,9 @@ def main(
     seed: int | None = None,
     epochs: int | None = None,
     test: bool | None = None,
+    resume: str = "never",
+    resume_changed: bool = False,
+    check: bool = False,
     set: Sequence[str] = (),
     local_rank: int = 0,
 ) -> None:
@@ -28,12 +35,17 @@ def main(
         seed: of initial parameters, order and augmentation.
         epochs: of the whole schedule; milestones and warm-up scale along.
         test: whether the test split is evaluated at the end.
+        resume: auto continues the run in its folder if it is unfinished; a checkpoint's or a run's
+            folder is continued from; never moves an earlier run aside and begins anew.
+        resume_changed: continue although the configuration is another.
+        check: only check the configuration and the data, for WORLD_SIZE ranks.
         set: any other setting, as section.name=value; may be repeated.
         local_rank: given by the deepspeed launcher.
     """
-    from hdkd_dist.training import ranks
+    from hdkd_dist.training import ranks, signals
     from hdkd_dist.training.config import load_config, parse_settings
 
+    requests = signals.listen()
     flags = {
         "hdkd.method": method,
         "hdkd.data.path": data,
@@ -45,10 +57,24 @@ def main(
     overrides |= parse_settings([set] if isinstance(set, str) else set)
     config = load_config(ds_config, overrides, ranks.world_size(), epochs)
 
+    if check:
+        check_data(config)
+        return
+
     # DeepSpeed takes seconds to import: a fault in the configuration need not wait for it.
     from hdkd_dist.training.session import execute
 
-    execute(config)
+    execute(config, requests, str(resume), resume_changed)
+
+
+def check_data(config: Config) -> None:
+    """Refuse data that are not there or do not fit the batch, before a job occupies its nodes."""
+    from hdkd_dist.data.manifest import EMBEDDED, data_folder, read_manifest
+    from hdkd_dist.data.order import steps_per_epoch
+
+    if config.hdkd.data.path != EMBEDDED:  # which is prepared on first use
+        steps_per_epoch(read_manifest(data_folder(config.hdkd.data.path)), config.share)
+    print(f"configuration and data are in order for {config.share.world_size} rank(s)")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ MAY_IMPORT = {  # folder → third-party packages, folders of the house
     ),
     "inference": ({"torch", "numpy", "safetensors"}, {"inference", "method", "models", "data"}),
     "training": (
-        {"torch", "deepspeed", "wandb", "pydantic", "matplotlib", "tqdm", "safetensors"},
+        {"torch", "numpy", "deepspeed", "wandb", "pydantic", "matplotlib", "tqdm", "safetensors"},
         {"training", "method", "models", "data", "inference"},
     ),
 }

@@ -80,6 +80,7 @@ def test_metrics_tell_what_happened(finished):
         "lr",
         "temperature",
         "gamma_sum_ratio",
+        "gradient_norm",
         "hypergradient_norm",
         "epoch",
         "step",
@@ -89,6 +90,7 @@ def test_metrics_tell_what_happened(finished):
     assert {f"val/{top}/{e}" for top in ("top1", "top5") for e in exits} <= set(epochs[0])
     assert steps[-1]["loss/ce_3"] < steps[0]["loss/ce_3"]
     assert steps[-1]["hypergradient_norm"] > 0
+    assert steps[-1]["gradient_norm"] > 0
     results = load(finished[0])
     assert steps[-1]["gamma/ce_1"] == results["gamma"]["ce"][0]
     assert epochs[-1]["val/top1/exit_3"] == results["exits"][2]["val_top1"]

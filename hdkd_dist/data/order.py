@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hdkd_dist.data.manifest import Manifest
+
 # Which of a run's random sequences: the train and the meta-validation stream have their own.
 TRAIN, METAVAL = 0, 1
 
@@ -63,6 +65,17 @@ def train_order(seed: int, epoch: int, samples: int, share: Share) -> np.ndarray
     """This rank's samples in one training epoch; the last partial batch is dropped."""
     whole = samples - samples % share.batch
     return share.of(permutation(seed, TRAIN, epoch, samples)[:whole])
+
+
+def steps_per_epoch(manifest: Manifest, share: Share) -> int:
+    """Whole batches in the training split."""
+    samples = manifest.splits["train"].samples
+    if samples < share.batch:
+        raise ValueError(
+            f"{manifest.folder} has {samples} training images, fewer than one batch of "
+            f"{share.batch}: lower train_batch_size"
+        )
+    return samples // share.batch
 
 
 def metaval_steps(samples: int, batch: int) -> int:

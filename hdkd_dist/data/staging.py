@@ -94,9 +94,14 @@ def exit_on_signals() -> None:
 
     def leave(number: int, _: FrameType | None) -> None:
         if os.getpid() == owner:  # a fork that has not set its own handlers yet owns nothing
-            for folder in _open:
-                shutil.rmtree(folder, ignore_errors=True)
+            discard_open()
         os._exit(128 + number)
 
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, leave)
+
+
+def discard_open() -> None:
+    """Remove the staging folders that this process is filling: it is about to leave."""
+    for folder in list(_open):
+        shutil.rmtree(folder, ignore_errors=True)

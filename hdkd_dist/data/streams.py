@@ -29,6 +29,7 @@ from hdkd_dist.data.order import (
     Share,
     evaluation_order,
     metaval_order,
+    metaval_steps,
     train_order,
 )
 
@@ -164,20 +165,34 @@ def to_device(device: torch.device) -> Operation:
 
 
 def train_epoch(
-    reader: SplitReader, share: Share, *, seed: int, epoch: int
+    reader: SplitReader, share: Share, *, seed: int, epoch: int, first_step: int = 0
 ) -> Iterator[list[Batch]]:
-    """One epoch of training: at each step this rank's micro-batches, one per accumulation step."""
-    order = train_order(seed, epoch, reader.samples, share)
+    """One epoch of training: at each step this rank's micro-batches, one per accumulation step.
+
+    Before ``first_step`` nothing is read.
+    """
+    order = after(train_order(seed, epoch, reader.samples, share), first_step, share)
+    if not len(order):
+        return iter(())
     batches = reader.read(order, seed=2 * seed + TRAIN, epoch=epoch)
     return in_steps(batches, share.accumulation)
 
 
-def metaval_stream(reader: SplitReader, share: Share, *, seed: int) -> Iterator[list[Batch]]:
+def metaval_stream(
+    reader: SplitReader, share: Share, *, seed: int, first_step: int = 0
+) -> Iterator[list[Batch]]:
     """The endless meta-validation stream, step by step like :func:`train_epoch`."""
-    for round_ in itertools.count():
-        order = metaval_order(seed, round_, reader.samples, share)
+    first_round, first_step = divmod(first_step, metaval_steps(reader.samples, share.batch))
+    for round_ in itertools.count(first_round):
+        order = after(metaval_order(seed, round_, reader.samples, share), first_step, share)
+        first_step = 0
         batches = reader.read(order, seed=2 * seed + METAVAL, epoch=round_)
         yield from in_steps(batches, share.accumulation)
+
+
+def after(order: np.ndarray, steps: int, share: Share) -> np.ndarray:
+    """A rank's order of samples without its first ``steps`` steps."""
+    return order[steps * share.accumulation * share.micro_batch :]
 
 
 def evaluation_pass(reader: SplitReader, rank: int, world_size: int) -> Iterator[Batch]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +33,7 @@ class Summary:
     losses: list[float]  # ℓ, [n]
     top1: list[float]  # training accuracy per exit in percent, [K]
     hypergradient_norm: float | None  # mean over the steps of γ; None if there was none
+    gradient_norm: float | None  # ‖∇L_train‖, root mean square over the steps
 
 
 class Meter:
@@ -46,10 +50,51 @@ class Meter:
         self._losses = torch.zeros(len(self.layout), device=self.device)
         self._correct = torch.zeros(self.layout.num_exits, device=self.device)
         self._norm = torch.zeros((), device=self.device)
+        self._squares = torch.zeros((), device=self.device)  # Σ ‖∇L_train‖²
         self._drift = torch.zeros((), device=self.device)
         self._images = 0
         self.steps = 0
         self._weights_steps = 0
+        self._gradients = 0
+
+    def state(self) -> dict[str, Any]:
+        """What has been measured since the last reading, for a checkpoint."""
+        return {
+            "losses": self._losses,
+            "correct": self._correct,
+            "norm": self._norm,
+            "squares": self._squares,
+            "gradients": self._gradients,
+            "drift": self._drift,
+            "first_bad": self._first_bad,
+            "images": self._images,
+            "steps": self.steps,
+            "weights_steps": self._weights_steps,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a :meth:`state`."""
+        for name in ("losses", "correct", "norm", "squares", "drift", "first_bad"):
+            setattr(self, f"_{name}", state[name].to(self.device, copy=True))
+        self._images, self._weights_steps = state["images"], state["weights_steps"]
+        self.steps, self._gradients = state["steps"], state["gradients"]
+
+    @staticmethod
+    def merged(states: Sequence[Mapping[str, Any]], world_size: int) -> dict[str, Any]:
+        """The states of some ranks as each of another number of ranks takes them over."""
+
+        def stacked(name: str) -> Tensor:
+            return torch.stack([state[name] for state in states])
+
+        return {
+            **states[0],  # the counts of steps, and the norm, are those of all ranks
+            "losses": stacked("losses").mean(dim=0),
+            "squares": stacked("squares").mean(dim=0),
+            "correct": stacked("correct").sum(dim=0) / world_size,
+            "images": sum(state["images"] for state in states) / world_size,
+            "drift": stacked("drift").amax(dim=0),
+            "first_bad": stacked("first_bad").amin(dim=0),
+        }
 
     def add(self, step: int, measures: Measures, gamma: Tensor, images: int) -> None:
         """Count one step's measures; ``images`` is this rank's part of the batch."""
@@ -59,6 +104,11 @@ class Meter:
         self.steps += 1
         self._watch(0, measures.losses, step)
         self._watch(1, gamma, step)
+
+    def add_gradient(self, squared_norm: Tensor) -> None:
+        """Count one gradient of θ; the mean over ranks is that of the global batch."""
+        self._squares += squared_norm
+        self._gradients += 1
 
     def add_weights_step(self, step: int, gradient: Tensor, drift: Tensor) -> None:
         """Count a step of γ: the hypergradient [n] and how far the ranks were apart."""
@@ -85,12 +135,18 @@ class Meter:
                 f"γ, E_k or T differ between ranks by {drift:.3g}: a rank runs other "
                 "code, another configuration or a faulty device"
             )
-        losses, accuracy, norm = ranks.mean_over_ranks(
-            [self._losses / self.steps, 100 * self._correct / self._images, self._norm]
+        losses, accuracy, norm, squares = ranks.mean_over_ranks(
+            [
+                self._losses / self.steps,
+                100 * self._correct / self._images,
+                self._norm,
+                self._squares,
+            ]
         )
         mean_norm = float(norm) / self._weights_steps if self._weights_steps else None
+        gradient_norm = math.sqrt(float(squares) / self._gradients) if self._gradients else None
         self._clear()
-        return Summary(losses.tolist(), accuracy.tolist(), mean_norm)
+        return Summary(losses.tolist(), accuracy.tolist(), mean_norm, gradient_norm)
 
     def _check_finite(self) -> None:
         first_bad = ranks.gather_from_ranks(self._first_bad)  # [R, 3, n]

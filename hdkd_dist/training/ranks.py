@@ -5,12 +5,20 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from functools import cache
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+Value = TypeVar("Value")
+
+# Preparing and copying data may take a rank hours; the watchdog sees to ranks that hang.
+PATIENCE = timedelta(days=7)
 
 
 def world_size() -> int:
@@ -61,8 +69,43 @@ class RankFault(ValueError):
     one_rank = True
 
 
+@cache
+def host_group() -> dist.ProcessGroup:
+    """The ranks talking on the host, beside the devices' traffic; the first call is collective.
+
+    Its collectives take CPU tensors and never make a device wait.
+    """
+    return dist.new_group(backend="gloo", timeout=PATIENCE)
+
+
+def from_leader(value: Callable[[], Value]) -> Value:
+    """What rank 0 finds by ``value()``, on every rank; collective.
+
+    Raises:
+        ValueError: what ``value`` raised on rank 0; the other ranks exit with status 2.
+    """
+    box: list[Value | None] = [None]
+    with agreement():
+        if rank() == 0:
+            box = [value()]
+    dist.broadcast_object_list(box, src=0, group=host_group(), device=torch.device("cpu"))
+    return box[0]
+
+
+def leader_tries(action: Callable[[], None]) -> str | None:
+    """``action()`` on rank 0; why it failed, if it did, on every rank; collective."""
+    fault: list[str | None] = [None]
+    if rank() == 0:
+        try:
+            action()
+        except (OSError, RuntimeError) as error:
+            fault = [str(error)]
+    dist.broadcast_object_list(fault, src=0, group=host_group(), device=torch.device("cpu"))
+    return fault[0]
+
+
 @contextmanager
-def agreement(device: torch.device) -> Iterator[None]:
+def agreement() -> Iterator[None]:
     """A part of the set-up that succeeds on all ranks or ends all of them; collective.
 
     The first rank that fails says why; the others, on whatever node, leave with status 2 instead
@@ -73,8 +116,8 @@ def agreement(device: torch.device) -> Iterator[None]:
         yield
     except ValueError as error:
         fault = error
-    speaker = torch.tensor(dist.get_world_size() if fault is None else rank(), device=device)
-    dist.all_reduce(speaker, op=dist.ReduceOp.MIN)
+    speaker = torch.tensor(dist.get_world_size() if fault is None else rank())
+    dist.all_reduce(speaker, op=dist.ReduceOp.MIN, group=host_group())
     if fault is not None and int(speaker) == rank():
         raise RankFault(str(fault)) from fault
     if int(speaker) < dist.get_world_size():

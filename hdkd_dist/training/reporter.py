@@ -13,24 +13,28 @@ from tqdm import tqdm
 from hdkd_dist.inference.anytime import percentages
 from hdkd_dist.method.layout import LossLayout
 from hdkd_dist.training.harmony import Harmony
+from hdkd_dist.training.health import Figures, Health, memory_in_use
 from hdkd_dist.training.memory import peak_memory_mb
 from hdkd_dist.training.meter import Summary
 from hdkd_dist.training.pace import Pace
+from hdkd_dist.training.progress import Progress
 from hdkd_dist.training.run import Run
-from hdkd_dist.training.tracking import Tracker
+from hdkd_dist.training.tracking import Tracker, warn
 
 
 class Reporter:
     """Speaks for the run on rank 0; silent, with the same calls, on the others."""
 
-    def __init__(self, run: Run, tracker: Tracker | None):
+    def __init__(self, run: Run, tracker: Tracker | None, progress: Progress):
         self.layout = LossLayout(run.engine.module.num_exits)
         self.harmony = run.harmony
         self.epochs = run.settings.schedule.epochs
         self.tracker = tracker
-        self._mark = Pace().mark
+        self._mark = progress.pace.mark
+        self._health = Health(run.settings.data.workers, run.device)
         self._bar = tqdm(
             total=run.steps,
+            initial=progress.step,
             unit="step",
             dynamic_ncols=True,
             disable=tracker is None,
@@ -42,8 +46,10 @@ class Reporter:
         if self.tracker is None:
             return
         harmony = self.harmony
-        norm = summary.hypergradient_norm
-        hypergradient = {} if norm is None else {"hypergradient_norm": norm}
+        norms = {
+            "gradient_norm": summary.gradient_norm,
+            "hypergradient_norm": summary.hypergradient_norm,
+        }
         images_per_second, waiting = pace.since(self._mark)
         self._mark = pace.mark
         self.tracker.record(
@@ -56,12 +62,16 @@ class Reporter:
                 **per_exit("train/top1", summary.top1),
                 **gamma_values(harmony, self.layout),
                 "temperature": float(harmony.temperature),
-                **hypergradient,
+                **{name: norm for name, norm in norms.items() if norm is not None},
                 "images_per_s": images_per_second,
                 "wait_fraction": waiting,
                 "peak_memory_mb": peak_memory_mb(harmony.gamma.device),
             },
         )
+        device, ratio = harmony.gamma.device, float(harmony.sum_ratio)
+        figures = Figures(images_per_second, waiting, memory_in_use(device), ratio)
+        for warning in self._health.warnings(figures):
+            warn(warning)
         self._bar.set_postfix_str(
             f"epoch {epoch + 1}/{self.epochs}, CE {summary.losses[self.layout.num_exits - 1]:.3f}, "
             f"Σγ/Σγ₀ {float(harmony.sum_ratio):.3f}, {images_per_second:.0f} images/s",

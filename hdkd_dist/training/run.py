@@ -11,7 +11,7 @@ import torch
 
 from hdkd_dist.data.manifest import Manifest
 from hdkd_dist.data.normalize import Normalize
-from hdkd_dist.data.order import Share
+from hdkd_dist.data.order import Share, steps_per_epoch
 from hdkd_dist.data.streams import Reading, SplitReader
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.models import build, resolve
@@ -70,7 +70,7 @@ def build_run(config: Config, manifest: Manifest, device: torch.device) -> Run:
         ValueError: if data, network, batch and ranks do not fit together.
     """
     settings = config.hdkd
-    with ranks.agreement(device):
+    with ranks.agreement():
         share = replace(config.share, rank=ranks.rank())
         metaval_share = share_of_metaval(settings.data, share)
         steps = steps_per_epoch(manifest, share)
@@ -114,17 +114,6 @@ def open_readers(
         validation=open_split("metaval", batch=share.micro_batch, augment=False),
         test=open_split("test", batch=share.micro_batch, augment=False),
     )
-
-
-def steps_per_epoch(manifest: Manifest, share: Share) -> int:
-    """Whole batches in the training split."""
-    samples = manifest.splits["train"].samples
-    if samples < share.batch:
-        raise ValueError(
-            f"{manifest.folder} has {samples} training images, fewer than one batch of "
-            f"{share.batch}: lower train_batch_size"
-        )
-    return samples // share.batch
 
 
 def share_of_metaval(data: DataSettings, train: Share) -> Share:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ChainedScheduler, LinearLR, LRScheduler, MultiStepLR
 
@@ -27,3 +29,17 @@ def schedule(
         start = settings.base_batch / batch
         schedulers.append(LinearLR(optimizer, start_factor=start, total_iters=warmup_steps))
     return ChainedScheduler(schedulers)
+
+
+def restarted(
+    optimizer: Optimizer, settings: ScheduleSettings, batch: int, steps_per_epoch: int, steps: int
+) -> LRScheduler:
+    """The schedule after ``steps`` steps, for a run that goes on under another one."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"]
+    scheduler = schedule(optimizer, settings, batch, steps_per_epoch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch misses the optimiser's steps
+        for _ in range(steps):
+            scheduler.step()
+    return scheduler

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from safetensors.torch import save_file
 from torch import Tensor
 
 from hdkd_dist.data.digits import prepare_digits
+from hdkd_dist.data.local_copy import make_local_copy, read_local_copy
 from hdkd_dist.data.manifest import EMBEDDED, Manifest, data_folder, read_manifest
 from hdkd_dist.inference.results import exit_rows, table, update_results
 from hdkd_dist.inference.trained import WEIGHTS
@@ -20,53 +23,158 @@ from hdkd_dist.training import ranks
 from hdkd_dist.training.config import Config
 from hdkd_dist.training.engine import joined_ranks, network_state
 from hdkd_dist.training.figures import draw_figures
-from hdkd_dist.training.pace import Pace
+from hdkd_dist.training.folder import check_seen, hold
+from hdkd_dist.training.gradient_norm import note_gradients
+from hdkd_dist.training.keeper import Keeper, Origin, Stopped
+from hdkd_dist.training.meter import Meter
+from hdkd_dist.training.progress import Progress
 from hdkd_dist.training.reporter import Reporter
+from hdkd_dist.training.resume import (
+    CHECKPOINTS,
+    Start,
+    continue_folder,
+    continue_metrics,
+    find_start,
+)
 from hdkd_dist.training.run import Run, build_run
+from hdkd_dist.training.settings import DataSettings
+from hdkd_dist.training.signals import StopRequests
+from hdkd_dist.training.snapshot import read_snapshot
 from hdkd_dist.training.tracking import Tracker
 from hdkd_dist.training.trainer import evaluate, train
+from hdkd_dist.training.watchdog import Pulse, Watchdog
 
 
-def execute(config: Config) -> None:
+def execute(
+    config: Config,
+    requests: StopRequests,
+    resume: str = "never",
+    resume_changed: bool = False,
+) -> None:
     """Train as configured; collective. Rank 0 writes the run folder and prints the result.
+
+    Args:
+        config: what to train.
+        requests: to stop.
+        resume: where to begin, see :func:`find_start`.
+        resume_changed: whether another configuration may continue a run.
 
     Raises:
         ValueError: in one line, for settings and data that do not fit, or a run that diverges.
+        Stopped: as asked, after a checkpoint.
     """
-    with joined_ranks() as device:
-        with ranks.agreement(device):
-            if config.hdkd.data.path == EMBEDDED and ranks.local_rank() == 0:
-                prepare_digits(data_folder(EMBEDDED))  # on first use
-        with ranks.agreement(device):
-            manifest = read_manifest(data_folder(config.hdkd.data.path))
+    folder = Path(config.hdkd.run.out)
+    with joined_ranks() as device, Watchdog(config.hdkd.run.hang_timeout_s) as watchdog:
+        requests.before_leaving = watchdog.tell_stop
+        if ranks.rank() == 0 and ranks.world_size() > 1:
+            print(watchdog.summary, flush=True)
+        manifest = open_data(config.hdkd.data)
+        start = ranks.from_leader(
+            lambda: find_start(folder, resume, resume_changed, config, manifest)
+        )
+        if start.finished:
+            if ranks.rank() == 0:
+                print(f"{folder} is finished: nothing to do (--resume never trains it again)")
+            return
         run = build_run(config, manifest, device)
-        train_and_report(config, run, manifest, Path(config.hdkd.run.out))
+        try:
+            train_and_report(config, run, manifest, folder, start, requests, watchdog.pulse)
+        except Stopped as stop:
+            if ranks.rank() == 0:
+                print(stop.text, file=sys.stderr, flush=True)
+            raise
 
 
-def train_and_report(config: Config, run: Run, manifest: Manifest, folder: Path) -> None:
+def open_data(settings: DataSettings) -> Manifest:
+    """The run's data set, prepared or copied to this node where that is asked for. Collective."""
+    folder = data_folder(settings.path)
+    with ranks.agreement():
+        if settings.path == EMBEDDED and ranks.local_rank() == 0:
+            prepare_digits(folder)
+    with ranks.agreement():
+        manifest = read_manifest(folder)
+    if settings.local_copy is None:
+        return manifest
+    local = Path(settings.local_copy)
+    with ranks.agreement():
+        if ranks.local_rank() == 0:  # once per node
+            make_local_copy(manifest, local)
+    with ranks.agreement():
+        return read_local_copy(manifest, local)
+
+
+def train_and_report(
+    config: Config,
+    run: Run,
+    manifest: Manifest,
+    folder: Path,
+    start: Start,
+    requests: StopRequests,
+    pulse: Pulse,
+) -> None:
     """Train, evaluate and write everything down; collective."""
     leader = ranks.rank() == 0
-    with ranks.agreement(run.device):
+    with ranks.agreement():
+        lock = open_folder(folder, config, start) if leader else None
+    with ranks.agreement():
+        check_seen(folder)
+    progress, records = begin(run, start)
+    tracker = None
+    with ranks.agreement():
         if leader:
-            open_folder(folder, config)
-    tracker = Tracker(folder, config.hdkd.run, config.as_json()) if leader else None
-    reporter = Reporter(run, tracker)
+            continue_metrics(folder, start, records.get("metrics_bytes", 0))
+            wandb_id = records.get("wandb_id") if start.in_place else None
+            tracker = Tracker(folder, config.hdkd.run, config.as_json(), wandb_id)
+    origin = Origin(
+        config=config.as_json(),
+        data={name: split.sha256 for name, split in manifest.splits.items()},
+        records=tracker.mark if tracker else dict,
+    )
+    sharded = config.deepspeed.get("zero_optimization", {}).get("stage", 0) > 0
+    shards = ranks.world_size() if sharded else 1
+    note_gradients(run.engine.lr_scheduler.optimizer, progress.meter, shards)
+    keeper = Keeper(run, progress, folder / CHECKPOINTS, origin, requests, pulse)
+    reporter = Reporter(run, tracker, progress)
     try:
-        pace, validation = train(run, reporter)
-        finish(run, manifest, pace, validation, reporter, folder)
+        with requests.patience():
+            train(run, progress, reporter, keeper)
+            test = evaluate(run, run.readers.test, keeper) if run.settings.run.test else None
+            pulse.moved("finishing")
+            finish(run, manifest, progress, test, reporter, folder)
     finally:
         reporter.close()
+        if lock is not None:
+            lock.close()
 
 
-def open_folder(folder: Path, config: Config) -> None:
-    """Make the run's folder with its configuration; an earlier run there is moved aside."""
-    if (folder / "config.json").exists():
+def begin(run: Run, start: Start) -> tuple[Progress, Mapping[str, Any]]:
+    """The position at which training begins, and where the records stood there; collective."""
+    if start.checkpoint is None:
+        return Progress(Meter(run.engine.module.num_exits, run.device)), {}
+    progress, records = read_snapshot(run, start.checkpoint, start.world_size, start.changed)
+    if ranks.rank() == 0:
+        print(f"going on from {start.checkpoint}: step {progress.step} of {run.steps}", flush=True)
+    return progress, records
+
+
+def open_folder(folder: Path, config: Config, start: Start) -> TextIO:
+    """Make the run's folder with its configuration; an earlier run there is moved aside.
+
+    Returns:
+        What holds the folder for this process while it is open.
+    """
+    if not start.in_place and (folder / "config.json").exists():
+        hold(folder).close()  # nobody is training it
         number = 1
         while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
             number += 1
         folder.rename(aside)
         print(f"{folder} held an earlier run, which is now {aside}")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = hold(folder)
+        if start.in_place:
+            continue_folder(folder, start)
         (folder / WEIGHTS.parent).mkdir(parents=True, exist_ok=True)
         text = json.dumps(config.as_json(), indent=2) + "\n"
         (folder / "config.json").write_text(text, encoding="utf-8")
@@ -74,23 +182,28 @@ def open_folder(folder: Path, config: Config) -> None:
         raise ValueError(
             f"cannot write the run to {folder}: {error}; choose another --out"
         ) from None
+    return lock
 
 
 def finish(
-    run: Run, manifest: Manifest, pace: Pace, validation: Tensor, reporter: Reporter, folder: Path
+    run: Run,
+    manifest: Manifest,
+    progress: Progress,
+    test: Tensor | None,
+    reporter: Reporter,
+    folder: Path,
 ) -> None:
-    """Evaluate the trained network and leave weights, results and pictures; collective."""
+    """Leave weights, results and pictures; collective."""
     network = run.engine.module
-    test = evaluate(run, run.readers.test) if run.settings.run.test else None
     state = network_state(network)
     replicas = ranks.gather_from_ranks(run.harmony.gamma)
     if ranks.rank() != 0:
         return
     save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
-    rows = exit_rows(exit_costs(network, run.image_size), validation, test)
+    rows = exit_rows(exit_costs(network, run.image_size), progress.validation, test)
     gamma = run.harmony.record(LossLayout(network.num_exits))
     gamma["sha256_by_rank"] = [digest(replica) for replica in replicas]
-    speed = {"steps": run.steps, **pace.record()}
+    speed = {"steps": run.steps, **progress.pace.record()}
     update_results(
         folder, {**describe(run, manifest), "exits": rows, "gamma": gamma, "train": speed}
     )

@@ -37,6 +37,7 @@ class DataSettings(Section):
     metaval_batch_size: Count | None = None  # None: the train batch
     workers: Count = 1  # loader threads per rank
     os_cache: bool = True
+    local_copy: str | None = None  # a folder on the node's own disk to read a copy from
 
 
 class ScheduleSettings(Section):
@@ -83,6 +84,15 @@ class RunSettings(Section):
     test: bool = True  # evaluate the test split at the end
     wandb: Literal["offline", "online", "disabled"] = "offline"
     wandb_project: str = "hdkd_dist"
+    hang_timeout_s: Positive = 1800.0  # without a step on some rank, the run is given up
+
+
+class CheckpointSettings(Section):
+    """When the run's state is saved, besides at a request to stop and at the end."""
+
+    every_minutes: Positive | None = 10.0
+    every_steps: Count | None = None
+    keep: Count = 2  # the last ones; the best is kept besides
 
 
 class Settings(Section):
@@ -94,4 +104,5 @@ class Settings(Section):
     schedule: ScheduleSettings
     loss: LossSettings = LossSettings()
     gamma: GammaSettings = GammaSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
     run: RunSettings = RunSettings()

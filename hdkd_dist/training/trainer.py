@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from hdkd_dist.data.streams import SplitReader, evaluation_pass, metaval_stream, train_epoch
@@ -10,54 +12,63 @@ from hdkd_dist.training import ranks
 from hdkd_dist.training.engine import averaged_buffers
 from hdkd_dist.training.functional import evaluation_of, forward_of
 from hdkd_dist.training.harmony import replicate
+from hdkd_dist.training.keeper import Keeper
 from hdkd_dist.training.learner import Learner
-from hdkd_dist.training.meter import Meter
 from hdkd_dist.training.network_step import train_network
-from hdkd_dist.training.pace import Pace
+from hdkd_dist.training.progress import Progress
 from hdkd_dist.training.reporter import Reporter
 from hdkd_dist.training.run import Run
 from hdkd_dist.training.step import LOOK_AHEADS
 
 
-def train(run: Run, reporter: Reporter) -> tuple[Pace, Tensor]:
-    """Train to the end of the schedule (Algorithm 1 with T = 1).
+def train(run: Run, progress: Progress, reporter: Reporter, keeper: Keeper) -> None:
+    """Train from ``progress`` on to the end of the schedule (Algorithm 1 with T = 1).
 
-    Returns:
-        How fast it went, and the last epoch's validation, see :func:`evaluate`.
+    ``progress`` moves along; at the end it holds the last epoch's validation, see :func:`evaluate`.
 
     Raises:
         Diverged, Drifted: see :class:`Meter`.
+        Stopped: see :class:`Keeper`.
     """
     settings, seed, harmony = run.settings, run.settings.run.seed, run.harmony
     network = run.engine.module
     learner = learner_of(run)
     harmonised_step = LOOK_AHEADS[settings.gamma.lookahead]
 
-    pace = Pace()
-    meter = Meter(network.num_exits, run.device)
-    metaval = pace.timed(metaval_stream(run.readers.metaval, run.metaval_share, seed=seed))
-    step = 0
-    for epoch in range(settings.schedule.epochs):
+    pace, meter = progress.pace, progress.meter
+    first = progress.metaval_batches
+    metaval = metaval_stream(run.readers.metaval, run.metaval_share, seed=seed, first_step=first)
+    metaval = pace.timed(keeper.pulse.reading(metaval))
+    for epoch in range(progress.epoch, settings.schedule.epochs):
         network.train()
+        first = progress.step - epoch * run.steps_per_epoch
+        batches = train_epoch(
+            run.readers.train, run.share, seed=seed, epoch=epoch, first_step=first
+        )
         pace.resume()
-        for batch in pace.timed(train_epoch(run.readers.train, run.share, seed=seed, epoch=epoch)):
+        for batch in pace.timed(keeper.pulse.reading(batches)):
             rate = run.engine.get_lr()[0]
             train_batch = [micro.example for micro in batch]
-            if harmony.optimizer is not None and step % settings.gamma.every == 0:
+            if harmony.optimizer is not None and progress.step % settings.gamma.every == 0:
                 metaval_batch = [micro.example for micro in next(metaval)]
+                progress.metaval_batches += 1
                 measures, gradient = harmonised_step(learner, train_batch, metaval_batch, rate)
-                meter.add_weights_step(step + 1, gradient, drift=replicate(harmony))
+                meter.add_weights_step(progress.step + 1, gradient, drift=replicate(harmony))
             else:
                 measures = train_network(learner, train_batch)
-            step += 1
+            progress.step += 1
+            step = progress.step
             pace.images += run.share.batch
             meter.add(step, measures, harmony.gamma, run.share.batch // run.share.world_size)
             if step % settings.run.log_every == 0 or step % run.steps_per_epoch == 0:
                 reporter.step(step, epoch, rate, meter.read(), pace)
+            keeper.attend()
         pace.pause()
-        validation = evaluate(run, run.readers.validation)
-        reporter.epoch(step, epoch, validation)
-    return pace, validation
+        progress.validation = evaluate(run, run.readers.validation, keeper)
+        progress.epoch += 1
+        reporter.epoch(progress.step, epoch, progress.validation)
+        keeper.end_epoch()
+    keeper.end_training()
 
 
 def learner_of(run: Run) -> Learner:
@@ -80,10 +91,14 @@ def learner_of(run: Run) -> Learner:
     )
 
 
-def evaluate(run: Run, reader: SplitReader) -> Tensor:
+def evaluate(run: Run, reader: SplitReader, keeper: Keeper) -> Tensor:
     """Right answers per exit on a whole split, over all ranks: see :func:`count_correct`."""
-    network = run.engine.module
+    network, share = run.engine.module, run.share
     forward = evaluation_of(network, averaged_buffers(network), run.normalize)
-    batches = evaluation_pass(reader, run.share.rank, run.share.world_size)
+    per_rank = math.ceil(reader.samples / share.world_size)
+    batches = keeper.heeding(
+        evaluation_pass(reader, share.rank, share.world_size),
+        rounds=math.ceil(per_rank / share.micro_batch),
+    )
     counts = count_correct(forward, (batch.example for batch in batches), network.num_exits)
     return ranks.sum_over_ranks(counts.to(run.device)).cpu()

@@ -170,6 +170,31 @@ def test_metaval_stream_goes_on_and_has_its_own_augmentation(readers):
     assert sum(not torch.equal(image, train[i]) for i, image in seen.items()) > 0.7 * len(seen)
 
 
+def contents(steps):
+    return [[(b.indices.tolist(), b.images.tolist()) for b in step] for step in steps]
+
+
+def test_streams_start_in_the_midst_with_what_would_have_come_there(readers):
+    share = Share(16, 2)
+    whole = contents(train_epoch(readers(8), share, seed=3, epoch=1))
+    steps = len(whole)
+    for first in (1, steps - 1, steps):
+        rest = train_epoch(readers(8), share, seed=3, epoch=1, first_step=first)
+        assert contents(rest) == whole[first:]
+    drawn = contents(islice(metaval_stream(readers(8), share, seed=3), 8))
+    for first in (1, 2, 5):  # a round has two steps
+        rest = metaval_stream(readers(8), share, seed=3, first_step=first)
+        assert contents(islice(rest, 8 - first)) == drawn[first:]
+
+
+def test_start_in_the_midst_reads_nothing_of_what_came_before(readers, monkeypatch):
+    read = []
+    reader = readers(8)
+    monkeypatch.setattr(reader, "read", lambda samples, **_: read.append(samples) or iter(()))
+    list(train_epoch(reader, Share(16, 2), seed=3, epoch=1, first_step=1))
+    assert [len(samples) for samples in read] == [SAMPLES // 16 * 16 - 16]
+
+
 def test_evaluation_is_plain_and_counts_once(fixed):
     reader = SplitReader(
         fixed, "test", image_size=SIDE, batch=16, reading=Reading(CPU), augment=False

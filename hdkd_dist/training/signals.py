@@ -1,0 +1,84 @@
+"""Requests to stop: SIGTERM, SIGUSR1, SIGUSR2 and Ctrl-C.
+
+Python runs a signal's handler when the main thread gets round to it, which may be never where that
+waits for another rank. The system, however, writes the signal's number into a socket at once, and a
+thread reads it there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from hdkd_dist.data.staging import discard_open
+
+STOPPED = 75  # exit status: stopped as asked; the same command with --resume auto goes on
+INTERRUPTED = 128 + signal.SIGINT
+HEEDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+
+
+class StopRequests:
+    """What has been asked of this process.
+
+    Before training there is nothing to save, and the process leaves at once. While it trains
+    (:meth:`patience`), a request waits in ``received`` for the next step; a second Ctrl-C does not.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0  # the signal's number
+        self.before_leaving: Callable[[str], None] = lambda name: None  # tells the other ranks
+        self._patient = False
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+
+    @contextmanager
+    def patience(self) -> Iterator[None]:
+        """A time in which requests wait to be looked at."""
+        self._patient = True
+        try:
+            yield
+        finally:
+            self._patient = False
+
+    def read(self) -> None:
+        """Read signals for ever; a thread's work."""
+        while True:
+            for number in self._reader.recv(64):
+                if number in HEEDED:
+                    self.heed(number)
+
+    def heed(self, number: int) -> None:
+        """React to one signal."""
+        if number == signal.SIGINT and self.received == signal.SIGINT:
+            print("\ninterrupted again: stopping at once", file=sys.stderr, flush=True)
+            os._exit(INTERRUPTED)
+        self.received = self.received or number
+        if not self._patient:
+            name = signal.Signals(number).name
+            self.before_leaving(name)
+            leave(f"stopped by {name} before training began")
+        elif number == signal.SIGINT and os.environ.get("RANK", "0") == "0":
+            print("\nstopping after a checkpoint; Ctrl-C again stops at once", file=sys.stderr)
+
+
+def listen() -> StopRequests:
+    """Heed the signals from now on; in the main thread."""
+    requests = StopRequests()
+    for number in HEEDED:
+        signal.signal(number, lambda *_: None)  # the thread does the work
+    signal.set_wakeup_fd(requests._writer.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=requests.read, name="signals", daemon=True).start()
+    return requests
+
+
+def leave(message: str, status: int = STOPPED) -> None:
+    """End this process from any thread; half-written folders are removed."""
+    discard_open()
+    print(message, file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(status)
