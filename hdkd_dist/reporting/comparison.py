@@ -27,12 +27,12 @@ COLUMNS = 5  # small charts side by side at most
 POINTS = 10_000  # per quantity and page, so that the page stays small
 
 
-def figures_of(runs: Sequence[Run]) -> Iterable[tuple[str, go.Figure | None]]:
+def figures_of(runs: Sequence[Run], points: int) -> Iterable[tuple[str, go.Figure | None]]:
     """The charts that compare runs, with their titles."""
-    yield "Validation accuracy per exit", per_exit_over_epochs(runs)
-    yield "Cross-entropy per exit, training", per_exit_losses(runs)
+    yield "Validation accuracy per exit", per_exit_over_epochs(runs, points)
+    yield "Cross-entropy per exit, training", per_exit_losses(runs, points)
     yield "Accuracy against cost", accuracy_against_cost(runs)
-    yield "Size of the loss weights: Σγ/Σγ₀", weight_sums(runs)
+    yield "Size of the loss weights: Σγ/Σγ₀", weight_sums(runs, points)
 
 
 def points_per_run(runs: Sequence[Run]) -> int:
@@ -40,22 +40,35 @@ def points_per_run(runs: Sequence[Run]) -> int:
     return max(100, min(500, POINTS // len(runs)))
 
 
-def per_exit_over_epochs(runs: Sequence[Run]) -> go.Figure | None:
+def per_exit_over_epochs(runs: Sequence[Run], points: int) -> go.Figure | None:
     """Validation accuracy: a chart per exit, a line per run."""
     return small_charts(
-        runs, names.VAL_TOP1, lambda run: run.epochs, lambda e: e["epoch"] + 1, "epoch", "top-1, %"
+        runs,
+        points,
+        names.VAL_TOP1,
+        lambda run: run.epochs,
+        lambda e: e["epoch"] + 1,
+        "epoch",
+        "top-1, %",
     )
 
 
-def per_exit_losses(runs: Sequence[Run]) -> go.Figure | None:
+def per_exit_losses(runs: Sequence[Run], points: int) -> go.Figure | None:
     """The cross-entropies: a chart per exit, a line per run."""
     return small_charts(
-        runs, names.LOSS, lambda run: run.steps, lambda e: e["step"], "step", "cross-entropy"
+        runs,
+        points,
+        names.LOSS,
+        lambda run: run.steps,
+        lambda e: e["step"],
+        "step",
+        "cross-entropy",
     )
 
 
 def small_charts(
     runs: Sequence[Run],
+    points: int,
     group: str,
     events_of: Callable[[Run], Sequence[Event]],
     place: Callable[[Event], float],
@@ -80,7 +93,7 @@ def small_charts(
         vertical_spacing=0.26 / rows,
     )
     for run, line in zip(shown, lines(runs, shown), strict=True):
-        events = thinned(events_of(run), points_per_run(runs))
+        events = thinned(events_of(run), points)
         for k, name in enumerate(members[run.name]):
             values = [rounded(event.get(name)) for event in events]
             figure.add_scatter(
@@ -149,14 +162,14 @@ def accuracy_against_cost(runs: Sequence[Run]) -> go.Figure | None:
     return laid_out(figure, height=380)
 
 
-def weight_sums(runs: Sequence[Run]) -> go.Figure | None:
+def weight_sums(runs: Sequence[Run], points: int) -> go.Figure | None:
     """Σγ/Σγ₀ of the runs that learn γ."""
     shown = [run for run in runs if run.learns]
     if not shown:
         return None
     figure = go.Figure()
     for run, line in zip(shown, lines(runs, shown), strict=True):
-        add_curve(figure, thinned(run.steps, points_per_run(runs)), names.GAMMA_SUM, line)
+        add_curve(figure, thinned(run.steps, points), names.GAMMA_SUM, line)
     figure.update_xaxes(title_text="step")
     figure.update_yaxes(title_text="Σγ/Σγ₀")
     return laid_out(figure, height=380)

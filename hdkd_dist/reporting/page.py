@@ -48,7 +48,7 @@ def render(runs: Sequence[Run]) -> str:
         num_exits=max(run.num_exits for run in runs),
         differences=differences(runs),
         comparisons={
-            title: charts(figures_of(members), wide=("per exit",))
+            title: charts(figures_of(members, points), wide=("per exit",))
             for title, members in comparable(runs).items()
         },
         single=[charts(figures_of_run(run, points)) for run in runs],

@@ -30,7 +30,7 @@ def events(folder, runs, kind):
 
 
 def test_validation_accuracy_has_a_chart_per_exit_and_a_line_per_run(runs):
-    figure = comparison.per_exit_over_epochs(runs)
+    figure = comparison.per_exit_over_epochs(runs, 500)
     assert [note.text for note in figure.layout.annotations] == [f"exit {k}" for k in (1, 2, 3, 4)]
     lines = [(trace.name, trace.xaxis, trace.x, trace.y) for trace in figure.data]
     assert len(lines) == 3 + 4 + 3
@@ -44,10 +44,10 @@ def test_runs_have_the_colour_of_their_method_in_every_chart(runs):
     def colors(figure):
         return {trace.name: trace.line.color for trace in figure.data}
 
-    accuracy = colors(comparison.per_exit_over_epochs(runs))
+    accuracy = colors(comparison.per_exit_over_epochs(runs, 500))
     assert len(set(accuracy.values())) == 3
-    assert colors(comparison.per_exit_losses(runs)) == accuracy
-    sums = colors(comparison.weight_sums(runs))
+    assert colors(comparison.per_exit_losses(runs, 500)) == accuracy
+    sums = colors(comparison.weight_sums(runs, 500))
     assert sums == {name: accuracy[name] for name in ("hdkd", "four")}  # those that learn
     costs = comparison.accuracy_against_cost(runs)
     assert [trace.name for trace in costs.data] == ["hdkd", "four"]  # those that are finished
@@ -59,7 +59,7 @@ def test_many_runs_are_named_by_method(tmp_path):
     folder = record_run(tmp_path / "one", settings("dbt"))
     [run] = read_runs([folder])
     many = [run] * (comparison.LEGEND_RUNS + 1)
-    figure = comparison.per_exit_over_epochs(many)
+    figure = comparison.per_exit_over_epochs(many, 500)
     assert [trace.name for trace in figure.data if trace.showlegend] == ["DBT"]
     assert "one<br>" in figure.data[-1].hovertemplate
 
