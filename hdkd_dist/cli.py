@@ -13,6 +13,7 @@ from typing import NoReturn
 import fire
 
 REPEATABLE = "--set"
+SEVERAL = "--runs"  # takes all words up to the next flag, as the shell expands runs/*
 TRACEBACK = "HDKD_TRACEBACK"  # environment variable: show where an error comes from
 
 
@@ -32,7 +33,8 @@ def run(main: Callable[..., None], arguments: Sequence[str] | None = None) -> No
     def record(*positional, **flags) -> None:
         call["main"] = functools.partial(main, *positional, **flags)
 
-    words = gather_repeated(list(sys.argv[1:] if arguments is None else arguments))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = gather_several(gather_repeated(words))
     fire.Fire(record, command=words, name=os.path.basename(sys.argv[0]))
     if "main" not in call:  # fire printed help
         return
@@ -91,3 +93,21 @@ def gather_repeated(words: list[str]) -> list[str]:
         else:
             rest.append(word)
     return rest + ([f"{REPEATABLE}={settings!r}"] if settings else [])
+
+
+def gather_several(words: list[str]) -> list[str]:
+    """Join ``--runs a b c`` into one list-valued flag; fire would take b and c for other ones."""
+    rest: list[str] = []
+    several: list[str] | None = None
+    taking = False
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag == SEVERAL:
+            taking = True
+            several = (several or []) + ([value] if equals else [])
+        elif taking and not word.startswith("--"):
+            several.append(word)
+        else:
+            taking = False
+            rest.append(word)
+    return rest if several is None else [*rest, f"{SEVERAL}={several!r}"]

@@ -21,8 +21,15 @@ MAY_IMPORT = {  # folder → third-party packages, folders of the house
     ),
     "inference": ({"torch", "numpy", "safetensors"}, {"inference", "method", "models", "data"}),
     "training": (
-        {"torch", "numpy", "deepspeed", "wandb", "pydantic", "matplotlib", "tqdm", "safetensors"},
-        {"training", "method", "models", "data", "inference"},
+        {
+            *{"torch", "numpy", "deepspeed", "wandb", "pydantic", "matplotlib", "tqdm"},
+            *{"safetensors", "wandb_workspaces"},
+        },
+        {"training", "method", "models", "data", "inference", "cli"},
+    ),
+    "reporting": (
+        {"plotly", "jinja2", "markupsafe"},
+        {"reporting", "training", "method", "inference", "__version__"},
     ),
 }
 

@@ -89,3 +89,16 @@ def test_traceback_on_request(monkeypatch):
     done = call("--count", "5")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--runs", "a", "b", "--out", "c"], ["--out", "c", "--runs=['a', 'b']"]),
+        (["--out", "c", "--runs=a", "b", "--runs", "1"], ["--out", "c", "--runs=['a', 'b', '1']"]),
+        (["--runs"], ["--runs=[]"]),
+        (["--run", "a", "b"], ["--run", "a", "b"]),
+    ],
+)
+def test_a_flag_that_takes_several_words(words, expected):
+    assert cli.gather_several(words) == expected

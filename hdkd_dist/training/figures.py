@@ -14,9 +14,8 @@ from matplotlib import pyplot as plt
 
 from hdkd_dist.inference.results import FILE_NAME
 from hdkd_dist.method.weights import METHODS
+from hdkd_dist.training import names
 from hdkd_dist.training.tracking import read_metrics
-
-PREFIX = "gamma/"
 
 
 def draw_figures(folder: Path) -> list[Path]:
@@ -54,37 +53,24 @@ def draw_accuracy(results: Mapping[str, Any], file: Path) -> None:
 
 def draw_gamma(initial: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], file: Path) -> None:
     """Every entry of γ over the training steps, as a heat map of its difference from γ₀."""
-    names = [key for key in steps[0] if key.startswith(PREFIX)]
-    start = {name: initial_value(initial, name.removeprefix(PREFIX)) for name in names}
-    change = [[event[name] - start[name] for event in steps] for name in names]
+    start = names.gamma_by_name(initial, steps[0])
+    change = [[event[name] - value for event in steps] for name, value in start.items()]
     bound = max(max(map(abs, row)) for row in change) or 1e-3
-    figure, axes = plt.subplots(figsize=(7, 1.5 + 0.22 * len(names)), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 1.5 + 0.22 * len(start)), layout="constrained")
     picture = axes.pcolormesh(
         [event["step"] for event in steps],
-        range(len(names)),
+        range(len(start)),
         change,
         cmap="RdBu_r",
         vmin=-bound,
         vmax=bound,
         shading="nearest",
     )
-    labels = [f"{display_name(name.removeprefix(PREFIX))}  ({start[name]:.2f})" for name in names]
-    axes.set_yticks(range(len(names)), labels, fontsize=8)
+    labels = [f"{names.display(name)}  ({value:.2f})" for name, value in start.items()]
+    axes.set_yticks(range(len(start)), labels, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("step")
     axes.set_title("loss weights γ: change since the start (initial value in brackets)")
     figure.colorbar(picture, ax=axes, label="γ − γ₀")
     figure.savefig(file, dpi=150)
     plt.close(figure)
-
-
-def initial_value(initial: Mapping[str, Any], name: str) -> float:
-    """γ₀ of an entry named as in :class:`LossLayout`, from ``results.json``."""
-    kind, *exits = name.replace("_to_", "_").split("_")
-    places = [int(number) - 1 for number in exits]
-    return initial["ce"][places[0]] if kind == "ce" else initial["kd"][places[0]][places[1]]
-
-
-def display_name(name: str) -> str:
-    """``kd_3_to_1`` → ``KD 3→1``, ``ce_2`` → ``CE 2``."""
-    return name.upper().replace("_TO_", "→").replace("_", " ")

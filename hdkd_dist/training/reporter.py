@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from hdkd_dist.inference.anytime import percentages
 from hdkd_dist.method.layout import LossLayout
+from hdkd_dist.training import names
 from hdkd_dist.training.harmony import Harmony
 from hdkd_dist.training.health import Figures, Health, memory_in_use
 from hdkd_dist.training.memory import peak_memory_mb
@@ -47,8 +48,8 @@ class Reporter:
             return
         harmony = self.harmony
         norms = {
-            "gradient_norm": summary.gradient_norm,
-            "hypergradient_norm": summary.hypergradient_norm,
+            names.GRADIENT: summary.gradient_norm,
+            names.HYPERGRADIENT: summary.hypergradient_norm,
         }
         images_per_second, waiting = pace.since(self._mark)
         self._mark = pace.mark
@@ -58,13 +59,13 @@ class Reporter:
                 "step": step,
                 "epoch": epoch,
                 "lr": rate,
-                **named("loss", self.layout.names, summary.losses),
-                **per_exit("train/top1", summary.top1),
+                **named(names.LOSS, self.layout.names, summary.losses),
+                **per_exit(names.TRAIN_TOP1, summary.top1),
                 **gamma_values(harmony, self.layout),
                 "temperature": float(harmony.temperature),
                 **{name: norm for name, norm in norms.items() if norm is not None},
-                "images_per_s": images_per_second,
-                "wait_fraction": waiting,
+                names.IMAGES_PER_S: images_per_second,
+                names.WAITING: waiting,
                 "peak_memory_mb": peak_memory_mb(harmony.gamma.device),
             },
         )
@@ -84,7 +85,7 @@ class Reporter:
         if self.tracker is None:
             return
         top1, top5 = percentages(counts)
-        values = {**per_exit("val/top1", top1), **per_exit("val/top5", top5)}
+        values = {**per_exit(names.VAL_TOP1, top1), **per_exit(names.VAL_TOP5, top5)}
         self.tracker.record("epoch", {"step": step, "epoch": epoch, **values})
         shown = " ".join(f"{value:.2f}" for value in top1)
         self._bar.write(f"epoch {epoch + 1}/{self.epochs}  validation top-1 per exit: {shown}")
@@ -95,9 +96,9 @@ class Reporter:
         """Record the final accuracies, from the rows of ``results.json``, and the pictures."""
         if self.tracker is None:
             return
-        kinds = {"val/top1": "val_top1", "val/top5": "val_top5"}
+        kinds = {names.VAL_TOP1: "val_top1", names.VAL_TOP5: "val_top5"}
         if "top1" in rows[0]:
-            kinds |= {"test/top1": "top1", "test/top5": "top5"}
+            kinds |= {names.TEST_TOP1: "top1", names.TEST_TOP5: "top5"}
         values = [per_exit(group, [row[key] for row in rows]) for group, key in kinds.items()]
         self.tracker.record("end", {"step": step, **{k: v for d in values for k, v in d.items()}})
         self.tracker.show(pictures)
@@ -109,9 +110,9 @@ class Reporter:
             self.tracker.close()
 
 
-def named(group: str, names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+def named(group: str, members: Sequence[str], values: Sequence[float]) -> dict[str, float]:
     """``{"group/name": value, …}``."""
-    return {f"{group}/{name}": value for name, value in zip(names, values, strict=True)}
+    return {f"{group}/{name}": value for name, value in zip(members, values, strict=True)}
 
 
 def per_exit(group: str, values: Sequence[float]) -> dict[str, float]:
@@ -124,7 +125,7 @@ def gamma_values(harmony: Harmony, layout: LossLayout) -> dict[str, Any]:
     entries = zip(layout.names, harmony.gamma.tolist(), harmony.exists.tolist(), strict=True)
     averages = [] if harmony.average_ce is None else harmony.average_ce.tolist()
     return {
-        **{f"gamma/{name}": value for name, value, exists in entries if exists},
-        "gamma_sum_ratio": float(harmony.sum_ratio),
-        **per_exit("average_ce", averages),
+        **{f"{names.GAMMA}/{name}": value for name, value, exists in entries if exists},
+        names.GAMMA_SUM: float(harmony.sum_ratio),
+        **per_exit(names.AVERAGE_CE, averages),
     }

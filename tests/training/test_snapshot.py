@@ -33,7 +33,9 @@ class Training:
         from hdkd_dist.training.harmony import start_harmony
         from hdkd_dist.training.meter import Meter
         from hdkd_dist.training.progress import Progress
-        from hdkd_dist.training.step import Learner, gradient_share
+        from hdkd_dist.training.learner import Learner
+        from hdkd_dist.training.network_step import gradient_share
+        from hdkd_dist.training.weights_step import replays
 
         deepspeed.utils.logger.setLevel(logging.ERROR)
         deepspeed.init_distributed("gloo", verbose=False)
@@ -65,6 +67,7 @@ class Training:
             annealing=True,
             settings=config.hdkd.gamma,
             mean=ranks.mean_over_ranks,
+            replays=replays(config.hdkd.gamma, config.deepspeed),
         )
         self.progress = Progress(Meter(network.num_exits, CPU))
         self.shards = ranks.world_size() if engine.zero_optimization_stage() else 1

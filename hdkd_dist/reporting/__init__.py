@@ -1,0 +1,1 @@
+"""Runs as one page of HTML, without an account or a network."""

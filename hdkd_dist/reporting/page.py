@@ -1,0 +1,106 @@
+"""The report: one file of HTML that asks nobody for anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import plotly.graph_objects as go
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from hdkd_dist import __version__
+from hdkd_dist.reporting.comparison import figures_of, points_per_run
+from hdkd_dist.reporting.differences import comparable, differences
+from hdkd_dist.reporting.runs import Run
+from hdkd_dist.reporting.single import figures_of_run
+
+OPEN_RUNS = 3  # with more, the charts of single runs are folded away
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure's place on the page."""
+
+    title: str
+    figure: Markup  # JSON, safe inside a script element
+    height: int  # pixels, at least
+    wide: bool
+
+
+def render(runs: Sequence[Run]) -> str:
+    """The page. Everything that runs contain is escaped."""
+    environment = Environment(
+        loader=PackageLoader("hdkd_dist.reporting", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "utc": utc}
+    points = points_per_run(runs)
+    return environment.get_template("page.html").render(
+        runs=runs,
+        num_exits=max(run.num_exits for run in runs),
+        differences=differences(runs),
+        comparisons={
+            title: charts(figures_of(members, points), wide=("per exit",))
+            for title, members in comparable(runs).items()
+        },
+        single=[charts(figures_of_run(run, points)) for run in runs],
+        unfold=len(runs) <= OPEN_RUNS,
+        points=points,
+        version=__version__,
+        now=datetime.now(timezone.utc).timestamp(),
+        style=Markup(part("page.css")),
+        script=Markup(part("page.js")),
+        plotly=Markup(get_plotlyjs()),
+    )
+
+
+def charts(
+    figures: Iterable[tuple[str, go.Figure | None]], wide: Sequence[str] = ()
+) -> list[Chart]:
+    """Those figures that have something to show."""
+    return [
+        Chart(
+            title, script_json(figure), figure.layout.meta["height"], any(w in title for w in wide)
+        )
+        for title, figure in figures
+        if figure is not None
+    ]
+
+
+def script_json(figure: go.Figure) -> Markup:
+    """A figure as JSON that cannot end the script element it stands in."""
+    return Markup(
+        json.dumps(plain(figure.to_plotly_json()), allow_nan=False).replace("<", "\\u003c")
+    )
+
+
+def plain(value: object) -> object:
+    """plotly keeps sequences as tuples, and matrices as they were given."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def part(name: str) -> str:
+    """A file beside this one."""
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def number(value: float | None, pattern: str = ".2f") -> str:
+    """A number for a table; "–" if there is none."""
+    return "–" if value is None else format(value, pattern)
+
+
+def utc(seconds: float) -> str:
+    """Seconds since 1970 as a date."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,179 @@
+"""A run as its folder tells it, finished or not."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from hdkd_dist.inference.results import FILE_NAME
+from hdkd_dist.method.weights import METHODS
+from hdkd_dist.training import names
+from hdkd_dist.training.tracking import METRICS, read_events
+
+Event = Mapping[str, Any]
+UNKNOWN = "?"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What ``config.json``, ``metrics.jsonl`` and ``results.json`` hold; empty where one is not."""
+
+    name: str  # unique among the runs of a page
+    config: Mapping[str, Any]
+    events: Sequence[Event]
+    results: Mapping[str, Any]
+    written: float  # when metrics.jsonl last grew, seconds since 1970
+    notes: Sequence[str] = ()  # what could not be read
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The configuration's section "hdkd"."""
+        return self.config.get("hdkd", {})
+
+    @property
+    def method(self) -> str:
+        """As the command line has it."""
+        return str(self.settings.get("method") or self.results.get("method") or UNKNOWN)
+
+    @property
+    def title(self) -> str:
+        """The method as the paper writes it."""
+        return METHODS[self.method].title if self.method in METHODS else self.method
+
+    @property
+    def finished(self) -> bool:
+        """Whether training ended and was measured."""
+        return bool(self.results.get("exits"))
+
+    @cached_property
+    def steps(self) -> list[Event]:
+        """The records of training steps."""
+        return [event for event in self.events if event["event"] == "step"]
+
+    @cached_property
+    def epochs(self) -> list[Event]:
+        """The records of validations."""
+        return [event for event in self.events if event["event"] == "epoch"]
+
+    @property
+    def progress(self) -> str:
+        """How far it is: "finished", or the last record's epoch and step."""
+        if self.finished:
+            return "finished"
+        if not self.steps:
+            return "no record yet"
+        last = self.steps[-1]
+        total = self.settings.get("schedule", {}).get("epochs", UNKNOWN)
+        return f"epoch {last.get('epoch', 0) + 1} of {total}, step {last['step']:,}"
+
+    @property
+    def num_exits(self) -> int:
+        """K; 0 before the first record."""
+        return max(map(len, (self.validation, self.test, self.members(names.TRAIN_TOP1))))
+
+    def members(self, group: str) -> list[str]:
+        """The names of a group that the run has recorded at its steps."""
+        return names.members(group, self.steps[0]) if self.steps else []
+
+    @cached_property
+    def validation(self) -> list[float]:
+        """Top-1 accuracy per exit, now or at the end, in percent."""
+        if self.finished:
+            return [row["val_top1"] for row in self.results["exits"]]
+        return names.exits(names.VAL_TOP1, self.epochs[-1]) if self.epochs else []
+
+    @property
+    def test(self) -> list[float]:
+        """Top-1 accuracy per exit in percent, once it was measured."""
+        rows = self.results.get("exits", [])
+        return [row["top1"] for row in rows] if rows and "top1" in rows[0] else []
+
+    @property
+    def mmac(self) -> list[float]:
+        """Millions of multiply-adds up to each exit; empty before the end."""
+        return [row["mmac"] for row in self.results.get("exits", [])]
+
+    def speed(self, name: str) -> float | None:
+        """``images_per_s`` or ``wait_fraction``: of the training, or the records' median so far."""
+        known = self.results.get("train", {}).get(name)
+        recorded = [event[name] for event in self.steps if name in event]
+        return known if known is not None else median(recorded) if recorded else None
+
+    @property
+    def data(self) -> str:
+        """The data's folder, without its path: CIFAR(150) is not CIFAR(500)."""
+        path = self.settings.get("data", {}).get("path")
+        return Path(str(path)).name if path else str(self.results.get("dataset", UNKNOWN))
+
+    @property
+    def preset(self) -> str:
+        """The network."""
+        return str(self.settings.get("model", {}).get("preset", UNKNOWN))
+
+    @property
+    def hours(self) -> float | None:
+        """Of training, at the end."""
+        seconds = self.results.get("train", {}).get("seconds")
+        return None if seconds is None else seconds / 3600
+
+    @property
+    def sum_ratio(self) -> float | None:
+        """Σγ/Σγ₀ now."""
+        return self.steps[-1].get(names.GAMMA_SUM) if self.steps else None
+
+    @cached_property
+    def gamma_start(self) -> dict[str, float]:
+        """γ₀ by name; before a run's end, γ at its first record."""
+        shown = self.members(names.GAMMA)
+        if "gamma" in self.results:
+            return names.gamma_by_name(self.results["gamma"]["initial"], shown)
+        return {name: self.steps[0][name] for name in shown}
+
+    @property
+    def learns(self) -> bool:
+        """Whether γ has moved."""
+        start = self.gamma_start
+        return any(event.get(name) != start[name] for event in self.steps[-1:] for name in start)
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """The runs in these folders, which hold ``metrics.jsonl``; see :func:`run_folders`."""
+    parent = Path(os.path.commonpath([folder.parent for folder in folders]))
+    return [read_run(folder, str(folder.relative_to(parent))) for folder in folders]
+
+
+def read_run(folder: Path, name: str) -> Run:
+    """One run; files that are missing or damaged are noted, for the others may be fine."""
+    config, config_note = read_object(folder / "config.json")
+    results, results_note = read_object(folder / FILE_NAME)
+    events, unreadable = read_events(folder)
+    lines = f"{unreadable} line(s) of {METRICS} are cut or damaged" if unreadable else None
+    if config is None:
+        config, config_note = {}, config_note or "config.json is missing"
+    return Run(
+        name=name,
+        config=config,
+        events=events,
+        results=results or {},
+        written=(folder / METRICS).stat().st_mtime,
+        notes=[note for note in (config_note, results_note, lines) if note],
+    )
+
+
+def read_object(file: Path) -> tuple[dict[str, Any] | None, str | None]:
+    """A JSON object, None if there is none, and what is wrong with the file."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None, None
+    except (OSError, ValueError) as error:
+        return None, f"{file.name} cannot be read ({error})"
+    if not isinstance(value, dict):
+        return None, f"{file.name} holds no object"
+    return value, None

@@ -1,0 +1,69 @@
+"""Names of what is tracked: shared by what writes them and what shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+# Groups: a value is called "<group>/<member>", as W&B has it.
+LOSS = "loss"  # members as in LossLayout: ce_1, kd_3_to_1, …
+GAMMA = "gamma"  # the same
+TRAIN_TOP1 = "train/top1"  # members exit_1, exit_2, …
+VAL_TOP1 = "val/top1"
+VAL_TOP5 = "val/top5"
+TEST_TOP1 = "test/top1"
+TEST_TOP5 = "test/top5"
+AVERAGE_CE = "average_ce"
+
+# Single values.
+GAMMA_SUM = "gamma_sum_ratio"
+GRADIENT = "gradient_norm"
+HYPERGRADIENT = "hypergradient_norm"
+IMAGES_PER_S = "images_per_s"
+WAITING = "wait_fraction"
+
+PLACES = ("event", "step", "epoch")  # say where an event belongs; not measured
+
+
+def members(group: str, names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that belong to the group, in their order."""
+    return [name for name in names if name.rpartition("/")[0] == group]
+
+
+def exits(group: str, values: Mapping[str, float]) -> list[float]:
+    """The group's values by exit, from the first to the last."""
+    return [values[name] for name in sorted(members(group, values), key=exit_number)]
+
+
+def exit_number(name: str) -> int:
+    """``val/top1/exit_3`` → 3."""
+    return int(name.rpartition("_")[2])
+
+
+def losses(group: str, names: Iterable[str]) -> dict[str, tuple[int | None, int]]:
+    """(teacher, student) of the group's cross-entropies and distillations, counted from 1.
+
+    The teacher of a cross-entropy is None.
+    """
+    places = {}
+    for name in members(group, names):
+        kind, *numbers = name.rpartition("/")[2].replace("_to_", "_").split("_")
+        student = int(numbers[-1])
+        places[name] = (None, student) if kind == "ce" else (int(numbers[0]), student)
+    return places
+
+
+def gamma_by_name(gamma: Mapping[str, Sequence], names: Iterable[str]) -> dict[str, float]:
+    """A γ of ``results.json`` (``ce`` [K], ``kd`` [K, K]): those entries that ``names`` name."""
+    ce, kd = gamma["ce"], gamma["kd"]
+    return {
+        name: ce[student - 1] if teacher is None else kd[teacher - 1][student - 1]
+        for name, (teacher, student) in losses(GAMMA, names).items()
+    }
+
+
+def display(name: str) -> str:
+    """For people: ``gamma/kd_3_to_1`` → ``KD 3→1``, ``val/top1/exit_2`` → ``exit 2``."""
+    member = name.rpartition("/")[2]
+    if member.startswith("exit_"):
+        return member.replace("_", " ")
+    return member.upper().replace("_TO_", "→").replace("_", " ")

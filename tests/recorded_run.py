@@ -1,0 +1,88 @@
+"""A run's folder as training leaves it, written by its own tracker and reporter, untrained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+from hdkd_dist.inference.results import exit_rows, update_results
+from hdkd_dist.method.layout import LossLayout
+from hdkd_dist.models import ExitCosts
+from hdkd_dist.training.harmony import start_harmony
+from hdkd_dist.training.meter import Summary
+from hdkd_dist.training.pace import Pace
+from hdkd_dist.training.reporter import Reporter
+from hdkd_dist.training.settings import Settings
+from hdkd_dist.training.tracking import Tracker
+
+STEPS = 4  # per epoch; recorded every 2
+IMAGES = 200  # of the validation split
+
+
+def settings(method: str = "hdkd", **sections) -> Settings:
+    given = {
+        "method": method,
+        "model": {"preset": "msdnet-digits"},
+        "schedule": {"epochs": 3, "base_lr": 0.1, "base_batch": 8},
+        "run": {"wandb": "disabled"},
+    }
+    return Settings.model_validate({**given, **sections})
+
+
+def record_run(
+    folder: Path, chosen: Settings | None = None, exits: int = 3, finished: bool = True
+) -> Path:
+    """Exit k is right on 50 + 10·epoch + k images; γ's entry i grows by 0.01·(i + 1) per step."""
+    chosen = chosen or settings()
+    folder.mkdir(parents=True)
+    config = {"train_batch_size": 8, "hdkd": chosen.model_dump(mode="json")}
+    (folder / "config.json").write_text(json.dumps(config))
+    layout = LossLayout(exits)
+    harmony = start_harmony(chosen, exits, torch.device("cpu"))
+    harmony.average_ce = torch.ones(exits)
+    epochs = chosen.schedule.epochs
+    run = SimpleNamespace(
+        engine=SimpleNamespace(module=SimpleNamespace(num_exits=exits)),
+        harmony=harmony,
+        settings=chosen,
+        steps=epochs * STEPS,
+    )
+    tracker = Tracker(folder, chosen.run, config)
+    reporter = Reporter(run, tracker)
+    pace = Pace()
+    growth = 0.01 * torch.arange(1, len(layout) + 1) * harmony.exists
+    for epoch in range(epochs):
+        for step in range(epoch * STEPS + 1, (epoch + 1) * STEPS + 1):
+            if harmony.optimizer is not None:
+                harmony.gamma += growth
+            pace.images += 8
+            if step % 2 == 0:
+                losses = [1 / (step + place) for place in range(len(layout))]
+                norm = None if harmony.optimizer is None else 0.5
+                reporter.step(step, epoch, 0.1, Summary(losses, [10.0 * step] * exits, norm), pace)
+        counts = validation_counts(epoch, exits)
+        reporter.epoch((epoch + 1) * STEPS, epoch, counts)
+    if finished:
+        costs = ExitCosts([10.0 * (k + 1) for k in range(exits)], [100] * exits)
+        rows = exit_rows(costs, counts, counts - torch.tensor([[1], [0], [0]]))
+        update_results(
+            folder,
+            {
+                "method": chosen.method,
+                "dataset": "digits",
+                "exits": rows,
+                "gamma": harmony.record(layout),
+                "train": {"images_per_s": 123.0, "wait_fraction": 0.25, "seconds": 7200.0},
+            },
+        )
+        reporter.finish(epochs * STEPS, rows, [])
+    reporter.close()
+    return folder
+
+
+def validation_counts(epoch: int, exits: int) -> torch.Tensor:
+    right = torch.tensor([50 + 10 * epoch + k for k in range(exits)])
+    return torch.stack([right, right + 20, torch.full((exits,), IMAGES)])

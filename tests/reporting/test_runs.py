@@ -1,0 +1,106 @@
+"""What a report reads of runs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from recorded_run import record_run, settings
+
+from hdkd_dist.reporting.differences import comparable, differences
+from hdkd_dist.reporting.runs import read_runs
+
+
+def load(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_finished_run(tmp_path):
+    folder = record_run(tmp_path / "one")
+    [run] = read_runs([folder])
+    results = load(folder)
+    assert (run.name, run.title, run.data, run.preset) == ("one", "HDKD", "digits", "msdnet-digits")
+    assert run.progress == "finished"
+    assert run.validation == pytest.approx([35, 35.5, 36])  # 70, 71, 72 of 200
+    assert run.test == pytest.approx([34.5, 35, 35.5])
+    assert run.sum_ratio == pytest.approx(results["gamma"]["sum_ratio"])
+    assert run.speed("images_per_s") == 123
+    assert run.hours == 2
+    assert run.learns
+    assert run.gamma_start["gamma/kd_3_to_1"] == 0.5
+    assert run.notes == []
+
+
+def test_unfinished_run(tmp_path):
+    folder = record_run(tmp_path / "one", finished=False)
+    metrics = folder / "metrics.jsonl"
+    lines = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join(lines[:7]) + lines[7][:40])  # in the middle of the third epoch
+    [run] = read_runs([folder])
+    assert not run.finished
+    assert run.progress == "epoch 3 of 3, step 10"
+    assert run.validation == pytest.approx([30, 30.5, 31])
+    assert run.test == []
+    assert run.hours is None
+    assert run.num_exits == 3
+    assert run.speed("wait_fraction") == 0
+    assert run.gamma_start["gamma/ce_2"] == pytest.approx(1.04)  # at the first record, step 2
+    assert run.notes == ["1 line(s) of metrics.jsonl are cut or damaged"]
+
+
+def test_run_without_any_record(tmp_path):
+    folder = record_run(tmp_path / "one", finished=False)
+    (folder / "metrics.jsonl").write_text("")
+    [run] = read_runs([folder])
+    assert (run.progress, run.num_exits, run.sum_ratio) == ("no record yet", 0, None)
+    assert not run.learns
+
+
+def test_missing_and_damaged_files_are_noted(tmp_path):
+    folder = record_run(tmp_path / "one")
+    (folder / "config.json").unlink()
+    (folder / "results.json").write_text('{"exits": [')
+    [run] = read_runs([folder])
+    assert run.notes[0] == "config.json is missing"
+    assert run.notes[1].startswith("results.json cannot be read")
+    assert run.validation == pytest.approx([35, 35.5, 36])
+
+
+def test_fixed_weights_do_not_learn(tmp_path):
+    [run] = read_runs([record_run(tmp_path / "one", settings("naive_dkd"))])
+    assert not run.learns
+    assert run.sum_ratio == 1
+
+
+def test_names_tell_runs_apart(tmp_path):
+    folders = [record_run(tmp_path / place / "run", settings("msdnet")) for place in ("a", "b")]
+    assert [run.name for run in read_runs(folders)] == ["a/run", "b/run"]
+
+
+def test_only_settings_that_differ(tmp_path):
+    chosen = {
+        "one": settings(),
+        "two": settings("msdnet", run={"wandb": "disabled", "seed": 3, "out": "elsewhere"}),
+        "three": settings(model={"preset": "msdnet-digits", "overrides": {"growth": 2}}),
+    }
+    runs = read_runs([record_run(tmp_path / name, given) for name, given in chosen.items()])
+    assert differences(runs) == {
+        "hdkd.method": ["hdkd", "msdnet", "hdkd"],
+        "hdkd.run.seed": ["0", "3", "0"],
+        "hdkd.model.overrides.growth": ["–", "–", "2"],
+    }
+    assert differences(runs[:1]) == {}
+
+
+def test_runs_of_one_task_are_compared(tmp_path):
+    other = settings(model={"preset": "msdnet-cifar-small"}, data={"path": "/data/cifar100-150/"})
+    runs = read_runs(
+        [
+            record_run(tmp_path / "a"),
+            record_run(tmp_path / "b", other, exits=4),
+            record_run(tmp_path / "c", settings("hdbt"), finished=False),
+        ]
+    )
+    assert {
+        title: [run.name for run in members] for title, members in comparable(runs).items()
+    } == {"msdnet-digits on digits": ["a", "c"]}
