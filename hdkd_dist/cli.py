@@ -6,13 +6,13 @@ import functools
 import os
 import sys
 import traceback
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
 import fire
 
-REPEATABLE = "--set"
 TRACEBACK = "HDKD_TRACEBACK"  # environment variable: show where an error comes from
 
 
@@ -32,7 +32,9 @@ def run(main: Callable[..., None], arguments: Sequence[str] | None = None) -> No
     def record(*positional, **flags) -> None:
         call["main"] = functools.partial(main, *positional, **flags)
 
-    words = gather_repeated(list(sys.argv[1:] if arguments is None else arguments))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for flag in repeatable_flags(main):
+        words = gather_repeated(words, flag)
     fire.Fire(record, command=words, name=os.path.basename(sys.argv[0]))
     if "main" not in call:  # fire printed help
         return
@@ -78,16 +80,22 @@ def leaving_at_once() -> Iterator[None]:
     os._exit(status)
 
 
-def gather_repeated(words: list[str]) -> list[str]:
+def repeatable_flags(main: Callable[..., None]) -> list[str]:
+    """The flags of ``main`` that may be given several times: its sequences of strings."""
+    kinds = typing.get_type_hints(main)
+    return [f"--{name}" for name, kind in kinds.items() if kind == Sequence[str]]
+
+
+def gather_repeated(words: list[str], flag: str) -> list[str]:
     """Join ``--set a=1 --set b=2`` into one list-valued flag; fire would keep the last silently."""
     rest: list[str] = []
-    settings: list[str] = []
+    values: list[str] = []
     remaining = iter(words)
     for word in remaining:
-        if word == REPEATABLE:
-            settings.append(next(remaining, ""))
-        elif word.startswith(REPEATABLE + "="):
-            settings.append(word[len(REPEATABLE) + 1 :])
+        if word == flag:
+            values.append(next(remaining, ""))
+        elif word.startswith(flag + "="):
+            values.append(word[len(flag) + 1 :])
         else:
             rest.append(word)
-    return rest + ([f"{REPEATABLE}={settings!r}"] if settings else [])
+    return rest + ([f"{flag}={values!r}"] if values else [])

@@ -10,8 +10,10 @@ import pytest
 from hdkd_dist import cli
 
 SCRIPT = """
+from __future__ import annotations
+from collections.abc import Sequence
 from hdkd_dist import cli
-def main(count: int, set=(), test: bool = True):
+def main(count: int, set: Sequence[str] = (), test: bool = True):
     print(count, list(set), test)
     if count > 3:
         raise ValueError("count is\\ntoo large")
