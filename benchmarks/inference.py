@@ -128,36 +128,38 @@ def shares_of(subject: Subject, images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Race:
-    """Measured in turns: seconds per image of the full network and of each policy; stages."""
+    """Measured in turns.
 
-    full: list[float]  # [rounds]
-    policies: list[list[float]]  # [policies][rounds]
-    stages: list[StageTimes]  # [rounds], of whole batches
+    Each batch counts with its median over the rounds: a sum of raw times would take in every
+    interruption by other work, which medians of single stages leave out.
+    """
+
+    full: float  # seconds per image of the full network
+    policies: list[float]  # seconds per image of the runtime
+    stages: StageTimes  # of whole batches
 
 
 @torch.inference_mode()
 def race(subject: Subject, batch: int, policies: Sequence[int], rounds: int) -> Race:
     """Let the stages alone, the full network and the runtime take turns on the same images."""
     images = subject.images[: IMAGES[batch]].split(batch)
-    count = sum(map(len, images))
     runners = [
         EarlyExitRunner(subject.network, subject.thresholds[p].tolist(), subject.temperatures)
         for p in policies
     ]
     contestants = [subject.network, *runners]
-    seconds: list[list[float]] = [[] for _ in contestants]
+    seconds = np.zeros((rounds + 1, len(contestants), len(images)))
     stages = []
     for turn in range(rounds + 1):
-        alone = measure_stages(subject.network, subject.image_size, [batch], len(images))
-        for contestant, found in zip(contestants, seconds, strict=True):
-            start = time.perf_counter()
-            for part in images:
+        stages.append(measure_stages(subject.network, subject.image_size, [batch], len(images)))
+        for place, contestant in enumerate(contestants):
+            for number, part in enumerate(images):
+                start = time.perf_counter()
                 contestant(part)
-            if turn:  # the first does not count
-                found.append((time.perf_counter() - start) / count)
-        if turn:
-            stages.append(alone)
-    return Race(seconds[0], seconds[1:], stages)
+                seconds[turn, place, number] = time.perf_counter() - start
+    usual = np.median(seconds[1:], axis=0).sum(axis=1) / sum(map(len, images))  # the first warms up
+    alone = np.median([each.seconds for each in stages[1:]], axis=0)
+    return Race(usual[0], usual[1:].tolist(), StageTimes([batch], alone))
 
 
 def measure_batch(subject: Subject, batch: int, rounds: int) -> tuple[list[dict], list[dict]]:
@@ -171,28 +173,25 @@ def measure_batch(subject: Subject, batch: int, rounds: int) -> tuple[list[dict]
     result = race(subject, batch, [*positions, *in_time], rounds)
     rows = []
     for p, seconds in zip(positions, result.policies, strict=False):
-        speedups = [full / own for full, own in zip(result.full, seconds, strict=True)]
-        promises = [promised_by_latency(each, batch, shares[p]) for each in result.stages]
         mmac = float(shares[p] @ torch.tensor(subject.mmac, dtype=torch.float64))
         rows.append(
             {
                 "batch": batch,
                 "budget_mmac": subject.budgets[p],
-                "speedup": statistics.median(speedups),
-                "promised_by_latency": statistics.median(promises),
+                "speedup": result.full / seconds,
+                "promised_by_latency": promised_by_latency(result.stages, batch, shares[p]),
                 "promised_by_mmac": subject.mmac[-1] / mmac,
-                "ms_per_image": 1000 * statistics.median(seconds),
-                "full_ms_per_image": 1000 * statistics.median(result.full),
+                "ms_per_image": 1000 * seconds,
+                "full_ms_per_image": 1000 * result.full,
             }
         )
     # How much slower the machine was during the race than when the budgets were set.
-    alone = [each.ms_per_image(batch)[-1] for each in result.stages]
-    drift = statistics.median(alone) / times.ms_per_image(batch)[-1]
+    drift = result.stages.ms_per_image(batch)[-1] / times.ms_per_image(batch)[-1]
     deadlines = [
         {
             "batch": batch,
             "budget_ms": float(budget),
-            "ms": 1000 * statistics.median(seconds),
+            "ms": 1000 * seconds,
             "machine_drift": drift,
         }
         for budget, seconds in zip(budgets_ms, result.policies[BUDGETS:], strict=True)

@@ -71,7 +71,8 @@ class Judged:
 
     Attributes:
         confidence: [K, N] float32, in 0..1: what thresholds are compared with.
-        worth: [K, N] float32, the calibrated probability that the first guess is right.
+        worth: [K, N] float32, of the first guess: halfway between right or wrong (1 or 0) and the
+            calibrated probability that it is right. For searches on a small split.
         top1: [K, N] bool: the first guess is right.
         top5: [K, N] bool: one of the first five is right.
     """
@@ -93,9 +94,9 @@ def judge(outputs: Outputs, temperatures: Tensor, fitted: Tensor) -> Judged:
     confidence, worth, top1, top5 = [], [], [], []
     for logits, own, calibrated in zip(outputs.logits, temperatures, fitted, strict=True):
         confidence.append(top_probability(logits, own)[0])
-        worth.append(top_probability(logits, calibrated)[0])
         guesses = logits.topk(min(TOP, logits.shape[-1]), dim=-1).indices
         right = guesses == outputs.labels[:, None]
+        worth.append((top_probability(logits, calibrated)[0] + right[:, 0]) / 2)
         top1.append(right[:, 0])
         top5.append(right.any(dim=1))
     return Judged(*map(torch.stack, (confidence, worth, top1, top5)))

@@ -1,14 +1,13 @@
 """Thresholds that maximise the expected number of right answers under a budget, directly.
 
-At a price per unit of cost, leaving at exit k is worth P(right at k) − price · cost of k. Given the
-thresholds of the other exits, the best one of exit k is found exactly: order the images by their
-confidence there; those up to some rank leave, and a cumulative sum gives the worth of every rank. A
-few sweeps over the exits, from the last to the first, settle. Many prices at once give policies of
-many costs; between two neighbours the ranks are interpolated until the budget is met. A budget that
-buys nothing more is not spent.
+A policy is described by the odds with which an image that reaches an exit leaves there. Scaling all
+odds by one factor meets the budget, whatever their ratios are; the ratios are searched. From
+the geometric policy on, the odds of one exit after the other are raised and lowered, and what helps
+is kept; the steps become finer. All budgets take part at once.
 
-P(right) is the calibrated confidence, not the right or wrong answer itself: the labels of a small
-validation split are noise that a maximum would chase.
+What counts as worth is halfway between the right or wrong answer itself and its calibrated
+probability: labels alone are noise that a maximum chases on a small validation split, probabilities
+alone are biased where the easy images have left already.
 """
 
 from __future__ import annotations
@@ -18,22 +17,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hdkd_dist.inference.policy import NOBODY, require_affordable
+from hdkd_dist.inference.geometric import BISECTIONS, geometric_shares, thresholds_for
+from hdkd_dist.inference.policy import at_exit, exits_taken, require_affordable
 
-PRICES = 32
-SWEEPS = 2
-GRID = 200  # ranks that are tried at an exit
-BISECTIONS = 12
+STEPS = (0.8, 0.4, 0.4, 0.2)  # of the logarithm of the odds, one per sweep
+SAMPLE = 4_000  # images that judge the ratios; the thresholds are set on all
 
 
 def direct(confidence: Tensor, worth: Tensor, costs: Sequence[float], budgets: Tensor) -> Tensor:
-    """Thresholds for budgets.
+    """Thresholds for budgets; what buys nothing more is not spent.
 
     Args:
         confidence: [K, N], on validation.
-        worth: [K, N], the probability that each exit is right.
+        worth: [K, N], of each exit's answer, in 0..1.
         costs: [K], of leaving at each exit, rising.
-        budgets: [M], mean cost per image.
+        budgets: [M], mean cost per image, rising.
 
     Returns:
         thresholds [M, K].
@@ -42,70 +40,53 @@ def direct(confidence: Tensor, worth: Tensor, costs: Sequence[float], budgets: T
         ValueError: for a budget that no policy can meet.
     """
     require_affordable(budgets, costs, "per image")
-    cost = torch.as_tensor(costs, dtype=torch.float32) / costs[-1]
-    values, order = confidence[:-1].sort(dim=1, descending=True)
-    rank = order.argsort(dim=1).int()
-    limits = limits_by_price(order, rank, worth, cost)
-    limits = meet_budgets(limits, rank, cost, budgets.float() / costs[-1])
-    last = (limits.long() - 1).clamp(min=0)
-    thresholds = values.T.gather(0, last).where(limits > 0, NOBODY)
-    return torch.cat([thresholds, torch.zeros(len(budgets), 1)], dim=1)
+    every = max(1, confidence.shape[1] // SAMPLE)
+    some, gains = confidence[:, ::every].contiguous(), worth[:, ::every].contiguous()
+    spend = torch.as_tensor(costs, dtype=torch.float64), budgets
+
+    shares = geometric_shares(costs, budgets)
+    value = expected_right(some, gains, shares[None])[0]
+    odds = log_odds(shares)
+    for step in STEPS:
+        for k in range(odds.shape[1]):
+            change = torch.zeros_like(odds)
+            change[:, k] = step
+            moves = torch.stack([odds, meet(odds + change, *spend), meet(odds - change, *spend)])
+            values = torch.stack([value, *expected_right(some, gains, shares_of(moves[1:]))])
+            value, chosen = values.max(dim=0)
+            odds = moves[chosen, torch.arange(len(odds))]
+    best = value.cummax(dim=0).indices
+    return thresholds_for(confidence, shares_of(odds))[best]
 
 
-def limits_by_price(order: Tensor, rank: Tensor, worth: Tensor, cost: Tensor) -> Tensor:
-    """How many images are sure enough to leave at each exit: [L, K-1], cheapest policy first.
-
-    Args:
-        order: [K-1, N], the images by falling confidence.
-        rank: [K-1, N], each image's place in that order.
-        worth: [K, N].
-        cost: [K].
-    """
-    exits, images = worth.shape
-    prices = torch.cat([torch.zeros(1), torch.logspace(-3, 1.5, PRICES - 1)])[:, None]
-    grid = torch.linspace(0, images, min(GRID, images) + 1).round().int()
-    limits = torch.zeros(PRICES, exits - 1, dtype=torch.int32)
-    for _ in range(SWEEPS):
-        onward = worth[-1] - prices * cost[-1]
-        for k in reversed(range(exits - 1)):
-            here = worth[k] - prices * cost[k]
-            gain = (here - onward).masked_fill_(~arrives(rank[:k], limits[:, :k], images), 0)
-            total = gain[:, order[k]].cumsum(dim=1)
-            total = torch.cat([torch.zeros(PRICES, 1), total[:, grid[1:] - 1]], dim=1)
-            limits[:, k] = grid[total.argmax(dim=1)]
-            onward = torch.where(rank[k] < limits[:, k, None], here, onward)
-    everybody = torch.full_like(limits[:1], images)
-    return torch.cat([everybody, limits.flip(0)])
+def expected_right(confidence: Tensor, worth: Tensor, shares: Tensor) -> Tensor:
+    """Mean worth [S, M] of the answers of policies with which ``shares`` [S, M, K] leave."""
+    flat = shares.flatten(0, 1)
+    taken = exits_taken(confidence, thresholds_for(confidence, flat))
+    return at_exit(worth, taken).mean(dim=1).view(shares.shape[:2])
 
 
-def arrives(rank: Tensor, limits: Tensor, images: int) -> Tensor:
-    """Which images leave at none of the exits given: [L, N]."""
-    left = torch.ones(len(limits), images, dtype=torch.bool)
-    for each, limit in zip(rank, limits.T, strict=True):
-        left &= each >= limit[:, None]
-    return left
+def log_odds(shares: Tensor) -> Tensor:
+    """Of leaving at each exit but the last, once there: [..., K] → [..., K-1]."""
+    after = shares.flip(-1).cumsum(dim=-1).flip(-1)[..., 1:]
+    tiny = 1e-12
+    return (shares[..., :-1].clamp_min(tiny) / after.clamp_min(tiny)).log()
 
 
-def mean_cost(rank: Tensor, limits: Tensor, cost: Tensor) -> Tensor:
-    """Mean cost [L] of policies: each exit's surcharge for those who reach it."""
-    images = rank.shape[1]
-    left = torch.ones(len(limits), images, dtype=torch.bool)
-    total = cost[0].repeat(len(limits))
-    for each, limit, surcharge in zip(rank, limits.T, cost.diff(), strict=True):
-        left &= each >= limit[:, None]
-        total += surcharge * left.sum(dim=1) / images
-    return total
+def shares_of(odds: Tensor) -> Tensor:
+    """The inverse of :func:`log_odds`."""
+    leave = odds.sigmoid()
+    ones = torch.ones_like(leave[..., :1])
+    reach = torch.cat([ones, (1 - leave).cumprod(dim=-1)], dim=-1)
+    return reach * torch.cat([leave, ones], dim=-1)
 
 
-def meet_budgets(limits: Tensor, rank: Tensor, cost: Tensor, budgets: Tensor) -> Tensor:
-    """Policies [M, K-1] that spend ``budgets`` [M], between those of ``limits``, cheapest first."""
-    known = mean_cost(rank, limits, cost).cummax(dim=0).values
-    above = torch.searchsorted(known, budgets).clamp(1, len(limits) - 1)
-    cheap, dear = limits[above - 1].double(), limits[above].double()
-    low, high = torch.zeros(len(budgets), 1), torch.ones(len(budgets), 1)
+def meet(odds: Tensor, cost: Tensor, budgets: Tensor) -> Tensor:
+    """Scale all odds of a policy by one factor so that it costs its budget, by bisection."""
+    low = torch.full((len(odds), 1), -60.0, dtype=torch.float64)
+    high = -low
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        between = (cheap + middle * (dear - cheap)).round().int()
-        fits = (mean_cost(rank, between, cost) <= budgets)[:, None]
-        low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
-    return (cheap + low * (dear - cheap)).round().int()
+        dear = (shares_of(odds + middle) @ cost)[:, None] > budgets[:, None]
+        low, high = torch.where(dear, middle, low), torch.where(dear, high, middle)
+    return odds + high
