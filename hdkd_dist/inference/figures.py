@@ -70,9 +70,11 @@ def draw_anytime(exits: Rows, title: str, file: Path) -> None:
 def draw_budgeted(results: Mapping[str, Any], test: Judged, title: str, file: Path) -> None:
     """Accuracy under a budget, with both searches, the single exits, and the ideal early exit."""
     exits = results["exits"]
-    ideal_cost, ideal_top1 = oracle(test.top1, column(exits, "mmac"))
+    ideal_cost, ideal_top1 = (line.tolist() for line in oracle(test.top1, column(exits, "mmac")))
+    costs, single = column(exits, "mmac"), column(exits, "top1")
     with drawing(file, 5.4, 4) as (_, axes):
-        axes.plot(ideal_cost, ideal_top1, ":", color="0.3", label="ideal early exit (oracle)")
+        ideal = [*ideal_cost, costs[-1]], [*ideal_top1, ideal_top1[-1]]
+        axes.plot(*ideal, ":", color="0.3", label="ideal early exit (oracle)")
         tables = {
             "budgeted": ("direct search", "-", "C0"),
             "budgeted_geometric": ("geometric search", "--", "C1"),
@@ -83,21 +85,12 @@ def draw_budgeted(results: Mapping[str, Any], test: Judged, title: str, file: Pa
         rows = results["budgeted"]
         noise = [1.96 * (p * (100 - p) / test.top1.shape[1]) ** 0.5 for p in column(rows, "top1")]
         low, high = ([r["top1"] + s * n for r, n in zip(rows, noise, strict=True)] for s in (-1, 1))
-        axes.fill_between(column(rows, "mmac"), low, high, color="C0", alpha=0.12, lw=0)
-        axes.plot(
-            column(exits, "mmac"),
-            column(exits, "top1"),
-            "o-",
-            color="C3",
-            lw=1,
-            label="single exits",
+        axes.fill_between(
+            column(rows, "mmac"), low, high, color="C0", alpha=0.12, lw=0, label="95 % interval"
         )
+        axes.plot(costs, single, "o-", color="C3", lw=1, label="single exits")
         axes.set(xlabel=COST, ylabel=ACCURACY, title=title)
-        axes.legend(loc="lower right")
-        # The ideal may lie far above: it must not press the other curves flat.
-        floor = min(column(exits, "top1") + column(rows, "top1"))
-        top = max(column(rows, "top1") + column(exits, "top1"))
-        axes.set_ylim(floor - 0.15 * (top - floor), top + 0.9 * (top - floor))
+        axes.legend()
 
 
 def draw_exits_taken(rows: Rows, file: Path) -> None:

@@ -28,7 +28,7 @@ def exits_taken(confidence: Tensor, thresholds: Tensor) -> Tensor:
         (*thresholds.shape[:-1], confidence.shape[1]), len(confidence) - 1, dtype=torch.int64
     )
     for k in reversed(range(len(confidence) - 1)):
-        taken[confidence[k] >= thresholds[..., k, None]] = k
+        taken.masked_fill_(confidence[k] >= thresholds[..., k, None], k)
     return taken
 
 

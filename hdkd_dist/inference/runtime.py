@@ -83,7 +83,7 @@ class EarlyExitRunner:
             onward = (confidence < threshold).nonzero()[:, 0]
             if len(onward) < len(places):
                 places = places[onward]
-                state = [features[onward] for features in state]
+                state = [features.index_select(0, onward) for features in state]
         return answers
 
 
