@@ -67,6 +67,7 @@ class EarlyExitRunner:
         )
         places = torch.arange(size, device=device)  # of the images that are still under way
         state = [images]
+        last = self.network.num_exits - 1
         for k, (threshold, temperature) in enumerate(
             zip(self.thresholds, self.temperatures, strict=True)
         ):
@@ -74,16 +75,21 @@ class EarlyExitRunner:
                 break
             state, logits = self.network.run_stage(k, state)
             confidence, guess = top_probability(logits.float(), temperature)
-            # All who are here get this answer; it is overwritten for those who go on.
-            answers.prediction[places] = guess
-            answers.exit[places] = k
-            answers.confidence[places] = confidence
-            if k + 1 == self.network.num_exits:
+            leaves = (
+                confidence >= threshold if k < last else torch.ones_like(guess, dtype=torch.bool)
+            )
+            leaving = leaves.nonzero()[:, 0]
+            if not len(leaving):
+                continue
+            left = places[leaving]
+            answers.prediction[left] = guess[leaving]
+            answers.exit[left] = k
+            answers.confidence[left] = confidence[leaving]
+            if len(leaving) == len(places):
                 break
-            onward = (confidence < threshold).nonzero()[:, 0]
-            if len(onward) < len(places):
-                places = places[onward]
-                state = [features.index_select(0, onward) for features in state]
+            onward = leaves.logical_not().nonzero()[:, 0]
+            places = places[onward]
+            state = [features.index_select(0, onward) for features in state]
         return answers
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -94,7 +93,7 @@ class Source:
 
     def images(self, split: str, positions: Sequence[int]) -> Tensor:
         """Some images of a split, [B, 3, H, W] uint8 on the CPU, in the order of ``positions``."""
-        parts = self.reader(split).read(np.array(positions))
+        parts = self.reader(split).read(torch.tensor(positions).numpy())
         return torch.cat([part.images.cpu() for part in parts])
 
 
