@@ -80,6 +80,18 @@ def leaving_at_once() -> Iterator[None]:
     os._exit(status)
 
 
+def switch(flag: str, value: object) -> bool:
+    """A flag that is true or false; fire knows only the spellings True and False.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    known = {"true": True, "false": False}
+    if str(value).lower() not in known:
+        raise ValueError(f"{flag} must be true or false, not {value!r}")
+    return known[str(value).lower()]
+
+
 def repeatable_flags(main: Callable[..., None]) -> list[str]:
     """The flags of ``main`` that may be given several times: its sequences of strings."""
     kinds = typing.get_type_hints(main)

@@ -39,6 +39,7 @@ def main(
         named_runs,
     )
 
+    save_logits = cli.switch("--save_logits", save_logits)
     options = Options(data, batch, workers, confidence, latency_batch, save_logits)
     folders = named_runs(run)
     check_request(folders, options)

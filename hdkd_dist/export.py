@@ -23,6 +23,7 @@ def main(run: str, out: str, onnx: bool = True) -> None:
     from hdkd_dist.inference.exported import load_exported, write_exported
     from hdkd_dist.inference.trained import load_network, read_run
 
+    onnx = cli.switch("--onnx", onnx)
     source, target = Path(str(run)), Path(str(out))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"--out {target} is there already: remove it or choose another folder")
@@ -33,7 +34,13 @@ def main(run: str, out: str, onnx: bool = True) -> None:
         write_exported(source, config, manifest, folder)
         exported = load_exported(folder)  # what is checked is what will be used
         if onnx:
-            from hdkd_dist.inference.onnx_files import write_onnx, write_torch_export
+            try:
+                from hdkd_dist.inference.onnx_files import write_onnx, write_torch_export
+            except ImportError as error:
+                raise ValueError(
+                    f"ONNX needs the extra export ({error}): pip install 'hdkd_dist[export]', or "
+                    f"give --onnx false"
+                ) from None
 
             size = exported.preprocessing.size
             write_onnx(network, size, folder / "onnx")

@@ -91,3 +91,10 @@ def test_traceback_on_request(monkeypatch):
     done = call("--count", "5")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+def test_switches():
+    given = {True: True, "false": False, "True": True, False: False}
+    assert {value: cli.switch("--x", value) for value in given} == given
+    with pytest.raises(ValueError, match="--x must be true or false, not 'no'"):
+        cli.switch("--x", "no")

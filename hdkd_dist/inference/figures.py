@@ -170,4 +170,4 @@ def draw_networks(networks: Mapping[str, Rows], best: Rows, title: str, file: Pa
             zorder=3,
         )
         axes.set(xlabel=COST, ylabel=ACCURACY, title=title)
-        axes.legend(loc="lower right")
+        axes.legend()
