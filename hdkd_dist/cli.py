@@ -6,14 +6,13 @@ import functools
 import os
 import sys
 import traceback
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
 import fire
 
-REPEATABLE = "--set"
-SEVERAL = "--runs"  # takes all words up to the next flag, as the shell expands runs/*
 TRACEBACK = "HDKD_TRACEBACK"  # environment variable: show where an error comes from
 
 
@@ -34,7 +33,8 @@ def run(main: Callable[..., None], arguments: Sequence[str] | None = None) -> No
         call["main"] = functools.partial(main, *positional, **flags)
 
     words = list(sys.argv[1:] if arguments is None else arguments)
-    words = gather_several(gather_repeated(words))
+    for flag in list_flags(main):
+        words = gather(words, flag)
     fire.Fire(record, command=words, name=os.path.basename(sys.argv[0]))
     if "main" not in call:  # fire printed help
         return
@@ -80,34 +80,40 @@ def leaving_at_once() -> Iterator[None]:
     os._exit(status)
 
 
-def gather_repeated(words: list[str]) -> list[str]:
-    """Join ``--set a=1 --set b=2`` into one list-valued flag; fire would keep the last silently."""
-    rest: list[str] = []
-    settings: list[str] = []
-    remaining = iter(words)
-    for word in remaining:
-        if word == REPEATABLE:
-            settings.append(next(remaining, ""))
-        elif word.startswith(REPEATABLE + "="):
-            settings.append(word[len(REPEATABLE) + 1 :])
-        else:
-            rest.append(word)
-    return rest + ([f"{REPEATABLE}={settings!r}"] if settings else [])
+def switch(flag: str, value: object) -> bool:
+    """A flag that is true or false; fire knows only the spellings True and False.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    known = {"true": True, "false": False}
+    if str(value).lower() not in known:
+        raise ValueError(f"{flag} must be true or false, not {value!r}")
+    return known[str(value).lower()]
 
 
-def gather_several(words: list[str]) -> list[str]:
-    """Join ``--runs a b c`` into one list-valued flag; fire would take b and c for other ones."""
+def list_flags(main: Callable[..., None]) -> list[str]:
+    """The flags of ``main`` that take several words: its sequences of strings."""
+    kinds = typing.get_type_hints(main)
+    return [f"--{name}" for name, kind in kinds.items() if kind == Sequence[str]]
+
+
+def gather(words: list[str], flag: str) -> list[str]:
+    """Join ``--runs a b`` and ``--set x=1 --set y=2`` into one list-valued flag.
+
+    Of a repeated flag fire would keep the last silently, and of several words the first.
+    """
     rest: list[str] = []
-    several: list[str] | None = None
-    taking = False
+    values: list[str] = []
+    given = taking = False
     for word in words:
-        flag, equals, value = word.partition("=")
-        if flag == SEVERAL:
-            taking = True
-            several = (several or []) + ([value] if equals else [])
+        name, equals, value = word.partition("=")
+        if name == flag:
+            given = taking = True
+            values += [value] if equals else []
         elif taking and not word.startswith("--"):
-            several.append(word)
+            values.append(word)
         else:
             taking = False
             rest.append(word)
-    return rest if several is None else [*rest, f"{SEVERAL}={several!r}"]
+    return [*rest, f"{flag}={values!r}"] if given else rest

@@ -1,56 +1,51 @@
-"""Evaluate a finished run: ``python hdkd_dist/evaluate.py --run runs/quickstart``."""
+"""Evaluate finished runs: ``python hdkd_dist/evaluate.py --run runs/quickstart``."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from hdkd_dist import cli
 
 
-def main(run: str, data: str | None = None, batch: int = 256, workers: int = 1) -> None:
-    """Measure top-1 and top-5 accuracy of every exit (the anytime mode); the run notes them.
+def main(
+    run: Sequence[str],
+    data: str | None = None,
+    out: str = "runs/networks",
+    batch: int = 256,
+    workers: int = 1,
+    confidence: str = "calibrated",
+    latency_batch: int = 32,
+    save_logits: bool = False,
+) -> None:
+    """Measure every exit (the anytime mode) and early exit under budgets; the run notes them.
 
     Args:
-        run: the folder that train.py has written.
-        data: another prepared data set to measure on; its accuracies are printed only.
+        run: the folder that train.py has written. Several (repeated, or separated by commas) also
+            give one curve, of the best network for each budget.
+        data: another prepared data set to measure on; the results are printed only.
+        out: where the curve of several networks goes.
         batch: images at a time.
         workers: loader threads.
+        confidence: calibrated or max_probability: what thresholds are compared with.
+        latency_batch: images at a time when the stages are timed.
+        save_logits: leave the outputs of all exits in the run's folder "logits".
     """
-    import torch
+    from hdkd_dist.training.evaluation import (
+        Options,
+        check_request,
+        compare_runs,
+        evaluate_run,
+        named_runs,
+    )
 
-    from hdkd_dist.data.manifest import data_folder, read_manifest
-    from hdkd_dist.data.normalize import Normalize
-    from hdkd_dist.data.streams import Reading, SplitReader, evaluation_pass
-    from hdkd_dist.inference.anytime import count_correct
-    from hdkd_dist.inference.results import exit_rows, table, update_results
-    from hdkd_dist.inference.trained import load_network, read_run
-    from hdkd_dist.models import exit_costs, resolve
-
-    folder = Path(run)
-    config = read_run(folder)
-    manifest = read_manifest(data_folder(data or config["hdkd"]["data"]["path"]))
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    network = load_network(folder, config, len(manifest.classes)).to(device)
-    model = config["hdkd"]["model"]
-    image_size = resolve(model["preset"], model["overrides"]).input_size
-    normalize = Normalize.of(manifest.image["mean"], manifest.image["std"], device)
-
-    def measure(split: str) -> torch.Tensor:
-        reader = SplitReader(
-            manifest,
-            split,
-            image_size=image_size,
-            batch=batch,
-            reading=Reading(device, workers),
-            augment=False,
-        )
-        examples = (part.example for part in evaluation_pass(reader, rank=0, world_size=1))
-        return count_correct(lambda images: network(normalize(images)), examples, network.num_exits)
-
-    rows = exit_rows(exit_costs(network, image_size), measure("metaval"), measure("test"))
-    if data is None:
-        update_results(folder, {"exits": rows})
-    print(table(rows))
+    save_logits = cli.switch("--save_logits", save_logits)
+    options = Options(data, batch, workers, confidence, latency_batch, save_logits)
+    folders = named_runs(run)
+    check_request(folders, options)
+    evaluated = [evaluate_run(folder, options) for folder in folders]
+    if len(evaluated) > 1:
+        compare_runs(evaluated, Path(out))
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ run env DS_BUILD_SHM_COMM=1 DS_ENABLE_NINJA=1 "$VENV/bin/python" -m pip install 
     --no-build-isolation -c "$VENV/constraints.txt" deepspeed
 
 say "ffcv, compiled here, and the rest"
-run pip install --no-build-isolation -c "$VENV/constraints.txt" -e '.[train,dev]'
+run pip install --no-build-isolation -c "$VENV/constraints.txt" -e '.[train,export,dev]'
 
 say "checking that everything can be imported"
 run pip check

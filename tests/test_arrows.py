@@ -19,7 +19,10 @@ MAY_IMPORT = {  # folder → third-party packages, folders of the house
         {"torch", "ffcv", "numba", "numpy", "PIL", "sklearn", "tqdm", "cv2"},
         {"data"},
     ),
-    "inference": ({"torch", "numpy", "safetensors"}, {"inference", "method", "models", "data"}),
+    "inference": (
+        {"torch", "numpy", "safetensors", "PIL", "matplotlib", "onnxruntime"},
+        {"inference", "method", "models", "data"},
+    ),
     "training": (
         {
             *{"torch", "numpy", "deepspeed", "wandb", "pydantic", "matplotlib", "tqdm"},

@@ -10,8 +10,10 @@ import pytest
 from hdkd_dist import cli
 
 SCRIPT = """
+from __future__ import annotations
+from collections.abc import Sequence
 from hdkd_dist import cli
-def main(count: int, set=(), test: bool = True):
+def main(count: int, set: Sequence[str] = (), test: bool = True):
     print(count, list(set), test)
     if count > 3:
         raise ValueError("count is\\ntoo large")
@@ -101,4 +103,11 @@ def test_traceback_on_request(monkeypatch):
     ],
 )
 def test_a_flag_that_takes_several_words(words, expected):
-    assert cli.gather_several(words) == expected
+    assert cli.gather(words, "--runs") == expected
+
+
+def test_switches():
+    given = {True: True, "false": False, "True": True, False: False}
+    assert {value: cli.switch("--x", value) for value in given} == given
+    with pytest.raises(ValueError, match="--x must be true or false, not 'no'"):
+        cli.switch("--x", "no")

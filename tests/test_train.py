@@ -116,7 +116,10 @@ def test_evaluation_of_the_checkpoint_gives_the_same_numbers(finished, folder):
     (run / "results.json").write_text(json.dumps({**before, "exits": [], "later": 1}))
     done = call("hdkd_dist/evaluate.py", "--run", run, cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert load(run) == {**before, "later": 1}
+    after = load(run)
+    assert {key: after[key] for key in before} == before
+    assert after["later"] == 1
+    assert len(after["budgeted"][0]["thresholds"]) == 3
 
 
 def test_evaluation_on_other_data_leaves_the_results_alone(finished, folder):

@@ -23,6 +23,7 @@ from hdkd_dist.data.augment import Flip, RandomResizedCrop, Translate
 from hdkd_dist.data.keyed_random import AugmentationKey
 from hdkd_dist.data.loader_thread import raise_error
 from hdkd_dist.data.manifest import Manifest
+from hdkd_dist.data.normalize import EVALUATION_CROP
 from hdkd_dist.data.order import (
     METAVAL,
     TRAIN,
@@ -32,8 +33,6 @@ from hdkd_dist.data.order import (
     metaval_steps,
     train_order,
 )
-
-EVALUATION_CROP = 224 / 256  # of the shorter side, where images have different sizes
 
 
 class Batch(NamedTuple):

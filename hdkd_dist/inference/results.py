@@ -35,35 +35,68 @@ def exit_rows(costs: ExitCosts, validation: Tensor, test: Tensor | None) -> list
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
+def read_results(folder: Path) -> dict[str, Any]:
+    """A run's results; empty if there are none yet."""
+    file = folder / FILE_NAME
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
 def update_results(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """Add to a run's results, keeping what is there; the file is replaced as a whole."""
     file = folder / FILE_NAME
-    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    results = {**known, **values}
+    results = {**read_results(folder), **values}
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     os.replace(partial, file)
     return results
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The per-exit table, for the console."""
-    titles = {
-        "exit": "exit",
-        "mmac": "MMAC",
-        "params": "parameters",
-        "val_top1": "val top-1",
-        "val_top5": "val top-5",
-        "top1": "test top-1",
-        "top5": "test top-5",
-    }
+EXIT_COLUMNS = {
+    "exit": "exit",
+    "mmac": "MMAC",
+    "params": "parameters",
+    "val_top1": "val top-1",
+    "val_top5": "val top-5",
+    "top1": "test top-1",
+    "top5": "test top-5",
+}
+BUDGET_COLUMNS = {
+    "budget_mmac": "budget MMAC",
+    "network": "network",
+    "mmac": "test MMAC",
+    "val_top1": "val top-1",
+    "top1": "test top-1",
+    "top5": "test top-5",
+}
+
+
+def table(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str] = EXIT_COLUMNS) -> str:
+    """The per-exit table, for the console; of ``titles`` the columns that there are."""
     shown = {name: title for name, title in titles.items() if name in rows[0]}
     lines = [list(shown.values())]
     for row in rows:
-        cells = [row[name] for name in shown]
-        lines.append([f"{c:.2f}" if isinstance(c, float) else f"{c:,}" for c in cells])
+        lines.append([_cell(row[name]) for name in shown])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         for line in lines
     )
+
+
+def budget_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table of budgets, with thresholds, for the console."""
+    exits = range(1, len(rows[0]["thresholds"]))
+    named = [
+        {**row, **{f"t{k}": _threshold(row["thresholds"][k - 1]) for k in exits}} for row in rows
+    ]
+    return table(named, {**BUDGET_COLUMNS, **{f"t{k}": f"t{k}" for k in exits}})
+
+
+def _threshold(value: float) -> str:
+    return "-" if value > 1 else f"{value:.3f}"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return value if isinstance(value, str) else f"{value:,}"

@@ -31,10 +31,10 @@ class Training:
         from hdkd_dist.training.functional import forward_of
         from hdkd_dist.training.gradient_norm import note_gradients
         from hdkd_dist.training.harmony import start_harmony
-        from hdkd_dist.training.meter import Meter
-        from hdkd_dist.training.progress import Progress
         from hdkd_dist.training.learner import Learner
+        from hdkd_dist.training.meter import Meter
         from hdkd_dist.training.network_step import gradient_share
+        from hdkd_dist.training.progress import Progress
         from hdkd_dist.training.weights_step import replays
 
         deepspeed.utils.logger.setLevel(logging.ERROR)

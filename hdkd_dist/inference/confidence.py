@@ -1,0 +1,130 @@
+"""How sure an exit is: the probability of its first guess, as it is or calibrated by temperature.
+
+Calibration: Guo et al. 2017, "On Calibration of Modern Neural Networks". One temperature per exit,
+fitted on validation; it changes no guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hdkd_dist.inference.anytime import TOP
+from hdkd_dist.inference.outputs import Outputs
+
+BINS = 15
+NEWTON_STEPS = 30
+
+
+def unit_temperatures(logits: Tensor, labels: Tensor) -> Tensor:
+    """Leave the probabilities as they are: ones, [K]."""
+    return torch.ones(len(logits))
+
+
+def fitted_temperatures(logits: Tensor, labels: Tensor) -> Tensor:
+    """The temperature of each exit, [K], whose probabilities give ``labels`` the least NLL.
+
+    The NLL is convex in 1/T: Newton's method, one exit after the other, for memory.
+
+    Args:
+        logits: [K, N, C], of validation images.
+        labels: [N].
+    """
+    return torch.stack([_fitted_temperature(each.float(), labels) for each in logits])
+
+
+def _fitted_temperature(logits: Tensor, labels: Tensor) -> Tensor:
+    centred = logits - logits.mean(dim=1, keepdim=True)
+    scale = centred.square().mean().sqrt().clamp_min(1e-12)
+    own = centred.gather(1, labels[:, None]).mean()
+    inverse = torch.tensor(1.0)
+    for _ in range(NEWTON_STEPS):
+        probabilities = (inverse * centred).softmax(dim=1)
+        means = (probabilities * centred).sum(dim=1)
+        slope = means.mean() - own
+        curvature = (probabilities * centred.square()).sum(dim=1).sub(means.square()).mean()
+        moved = inverse - slope / curvature.clamp_min(1e-12)
+        # No step far beyond where the quadratic model holds; T stays finite on separable data.
+        moved = torch.minimum(torch.maximum(moved, inverse / 2), inverse * 2)
+        inverse = moved.clamp(1e-3 / scale, 1e3 / scale)
+    return 1 / inverse
+
+
+CONFIDENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "max_probability": unit_temperatures,
+    "calibrated": fitted_temperatures,
+}
+"""Kind of confidence → the exits' temperatures, from validation logits and labels."""
+
+
+def top_probability(logits: Tensor, temperature: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
+    """Confidence and guess from logits [..., C] at a temperature: two tensors [...]."""
+    return (logits / temperature).softmax(dim=-1).max(dim=-1)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A split as exit policies see it.
+
+    Attributes:
+        confidence: [K, N] float32, in 0..1: what thresholds are compared with.
+        worth: [K, N] float32, of the first guess: halfway between right or wrong (1 or 0) and the
+            calibrated probability that it is right. For searches on a small split.
+        top1: [K, N] bool: the first guess is right.
+        top5: [K, N] bool: one of the first five is right.
+    """
+
+    confidence: Tensor
+    worth: Tensor
+    top1: Tensor
+    top5: Tensor
+
+
+def judge(outputs: Outputs, temperatures: Tensor, fitted: Tensor) -> Judged:
+    """Confidence and correctness of every exit on every image.
+
+    Args:
+        outputs: of the split.
+        temperatures: [K], of the kind of confidence that is compared with thresholds.
+        fitted: [K], of :func:`fitted_temperatures`.
+    """
+    confidence, worth, top1, top5 = [], [], [], []
+    for logits, own, calibrated in zip(outputs.logits, temperatures, fitted, strict=True):
+        confidence.append(top_probability(logits, own)[0])
+        guesses = logits.topk(min(TOP, logits.shape[-1]), dim=-1).indices
+        right = guesses == outputs.labels[:, None]
+        worth.append((top_probability(logits, calibrated)[0] + right[:, 0]) / 2)
+        top1.append(right[:, 0])
+        top5.append(right.any(dim=1))
+    return Judged(*map(torch.stack, (confidence, worth, top1, top5)))
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """One exit's confidence against its accuracy, in bins of equal width; empty bins are NaN.
+
+    Attributes:
+        share: [BINS], of the images.
+        confidence: [BINS], mean.
+        accuracy: [BINS].
+        error: expected calibration error, in 0..1.
+    """
+
+    share: Tensor
+    confidence: Tensor
+    accuracy: Tensor
+    error: float
+
+
+def reliability(confidence: Tensor, right: Tensor) -> Reliability:
+    """Compare one exit's confidence [N] with its correctness [N]."""
+    bins = (confidence * BINS).long().clamp(max=BINS - 1)
+    count = torch.bincount(bins, minlength=BINS).double()
+    mean = torch.bincount(bins, confidence.double(), BINS) / count
+    accuracy = torch.bincount(bins, right.double(), BINS) / count
+    share = count / len(confidence)
+    error = float((share * (mean - accuracy).abs()).nansum())
+    return Reliability(share, mean, accuracy, error)

@@ -1,0 +1,63 @@
+"""Temperatures, and how far confidence is from accuracy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from exits import outputs
+from torch.nn.functional import cross_entropy
+
+from hdkd_dist.inference.confidence import fitted_temperatures, judge, reliability
+
+
+def test_temperature_is_the_best_of_a_fine_grid():
+    made = outputs(500, seed=0)
+    fitted = fitted_temperatures(made.logits, made.labels)
+    grid = torch.linspace(0.5, 2, 1501)
+    for logits, temperature in zip(made.logits, fitted, strict=True):
+        losses = torch.stack([cross_entropy(logits / t, made.labels) for t in grid])
+        assert float(temperature) == pytest.approx(float(grid[losses.argmin()]), abs=2e-3)
+
+
+def test_temperature_undoes_a_scale():
+    made = outputs(2000, seed=0)
+    base = fitted_temperatures(made.logits, made.labels)
+    torch.testing.assert_close(fitted_temperatures(40 * made.logits, made.labels), 40 * base)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_separable_or_hopeless_outputs_have_a_finite_temperature(sign):
+    labels = torch.arange(10).repeat(5)
+    logits = sign * 7 * torch.eye(10)[labels][None]
+    temperature = fitted_temperatures(logits, labels)
+    assert temperature.isfinite().all()
+    assert (temperature > 0).all()
+
+
+def test_calibration_lowers_the_error_on_other_images():
+    fitted = fitted_temperatures(*(getattr(outputs(4000, 0), n) for n in ("logits", "labels")))
+    test = outputs(4000, 1)
+    for temperatures, better in ((fitted, True), (fitted * 3, False)):
+        judged = judge(test, temperatures, temperatures)
+        raw = judge(test, fitted * 1.7, fitted)
+        for k in range(4):
+            own = reliability(judged.confidence[k], judged.top1[k]).error
+            other = reliability(raw.confidence[k], raw.top1[k]).error
+            assert (own < other) == better
+
+
+def test_expected_calibration_error_bin_by_bin():
+    generator = np.random.default_rng(0)
+    confidence = generator.random(500).astype(np.float32)
+    confidence[0], confidence[1] = 1.0, 0.0
+    right = generator.random(500) < 0.5
+    expected = 0.0
+    for b in range(15):
+        inside = (confidence >= b / 15) & ((confidence < (b + 1) / 15) | (b == 14))
+        if inside.any():
+            gap = abs(confidence[inside].mean() - right[inside].mean())
+            expected += inside.mean() * gap
+    found = reliability(torch.from_numpy(confidence), torch.from_numpy(right))
+    assert found.error == pytest.approx(expected, abs=1e-6)
+    assert float(found.share.sum()) == pytest.approx(1)

@@ -1,0 +1,370 @@
+"""A trained network from evaluation to prediction, by the command lines that users type."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from entry_points import ROOT, call
+from PIL import Image
+from safetensors.torch import save_file
+from sklearn.datasets import load_digits
+from torch.nn.functional import cross_entropy
+
+from hdkd_dist import cli, export, predict
+from hdkd_dist.data.digits import MEAN, STD, prepare_digits
+from hdkd_dist.inference.outputs import load_outputs
+from hdkd_dist.models import build
+from hdkd_dist.training.evaluation import Options, check_request, named_runs
+
+BEFORE = {"method": "hdkd", "exits": [], "gamma": {"ce": [1.0]}}
+
+
+def pictures():
+    """All digits as the data set holds them, made another way: [N, 16, 16] uint8, and labels."""
+    bunch = load_digits()
+    gray = np.round(bunch.images * 255 / 16).astype(np.uint8)
+    return np.kron(gray, np.ones((1, 2, 2), np.uint8)), bunch.target
+
+
+def as_input(gray):
+    images = torch.from_numpy(gray)[:, None].expand(-1, 3, -1, -1)
+    return (images.float() / 255 - MEAN) / STD
+
+
+def write_run(folder, preset, data, steps=40):
+    """A run of a network that has been trained a little, in plain torch."""
+    torch.manual_seed(0)
+    network = build(preset, 10).train()
+    gray, labels = pictures()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    for step in range(steps):
+        part = np.random.default_rng(step).integers(0, 1000, 64)
+        target = torch.from_numpy(labels[part])
+        loss = sum(cross_entropy(z, target) for z in network(as_input(gray[part])))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    (folder / "checkpoints/final").mkdir(parents=True)
+    save_file(network.state_dict(), folder / "checkpoints/final/model.safetensors")
+    model = {"preset": preset, "overrides": {}}
+    section = {"model": model, "data": {"path": str(data)}}
+    (folder / "config.json").write_text(json.dumps({"hdkd": section}))
+    (folder / "results.json").write_text(json.dumps(BEFORE))
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two evaluated runs, a and b, in a folder with their data."""
+    folder = tmp_path_factory.mktemp("use")
+    prepare_digits(folder / "digits")
+    for name, preset in (("a", "msdnet-digits"), ("b", "resnet-digits")):
+        write_run(folder / "runs" / name, preset, folder / "digits")
+    done = call(
+        "hdkd_dist/evaluate.py", "--run", "runs/a", "--run", "runs/b", "--save_logits", cwd=folder
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "budget MMAC" in done.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(folder):
+    return json.loads((folder / "runs/a/results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def test_outputs(folder):
+    return load_outputs(folder / "runs/a/logits/test.safetensors")
+
+
+@pytest.fixture(scope="module")
+def exported(folder):
+    out = folder / "exported"
+    with contextlib.redirect_stdout(io.StringIO()):
+        export.main(str(folder / "runs/a"), str(out))
+    return out
+
+
+@pytest.fixture(scope="module")
+def test_images(folder, test_outputs):
+    """The test split as PNG files, named by position."""
+    images = folder / "images"
+    images.mkdir()
+    start, size = 2 << 20, 400 * 16 * 16 * 3  # behind the first page, one raw image after the other
+    content = (folder / "digits/test.beton").read_bytes()[start : start + size]
+    pixels = np.frombuffer(content, np.uint8).reshape(400, 16, 16, 3)
+    gray, labels = pictures()
+    known = {image.tobytes(): label for image, label in zip(gray, labels, strict=True)}
+    for place, (image, label) in enumerate(zip(pixels, test_outputs.labels, strict=True)):
+        assert known[image[..., 0].tobytes()] == label
+        Image.fromarray(image[..., 0]).save(images / f"{place:03}.png")
+    return images
+
+
+def test_results_add_keys_and_drop_none(results):
+    assert results["gamma"] == BEFORE["gamma"]
+    assert {"exits", "budgeted", "budgeted_geometric", "budgeted_ms"} <= set(results)
+    needed = {"budget_mmac", "mmac", "val_top1", "val_top5", "top1", "top5", "thresholds"}
+    assert needed <= set(results["budgeted"][0])
+    assert len(results["latency"]["ms_per_image"]) == 3
+    assert results["exits"][0]["top1"] > 30  # chance is 10
+
+
+def test_rows_follow_from_the_saved_outputs(results, test_outputs):
+    """Everything anew in numpy."""
+    logits, labels = test_outputs.logits.numpy().astype(np.float64), test_outputs.labels.numpy()
+    guesses = logits.argmax(axis=2)
+    temperatures = np.array(results["confidence"]["temperatures"])[:, None, None]
+    powers = np.exp((logits - logits.max(axis=2, keepdims=True)) / temperatures)
+    confidence = (powers / powers.sum(axis=2, keepdims=True)).max(axis=2)
+    costs = np.array([row["mmac"] for row in results["exits"]])
+    for row, right in zip(results["exits"], guesses == labels, strict=True):
+        assert row["top1"] == pytest.approx(100 * right.mean())
+    for row in [*results["budgeted"][::5], *results["budgeted_geometric"][::5]]:
+        leaves = confidence >= np.array(row["thresholds"])[:, None]
+        taken = leaves.argmax(axis=0)
+        right = guesses[taken, np.arange(400)] == labels
+        assert row["top1"] == pytest.approx(100 * right.mean(), abs=0.51)  # ties of rounding
+        assert row["mmac"] == pytest.approx(costs[taken].mean(), rel=0.01)
+        assert row["val_mmac"] <= row["budget_mmac"] * 1.01
+
+
+def test_saved_outputs_are_the_networks(folder, test_outputs, test_images):
+    network = write_run(folder / "again", "msdnet-digits", folder / "digits")
+    gray = np.stack([np.asarray(Image.open(f)) for f in sorted(test_images.glob("*.png"))])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            test_outputs.logits, network(as_input(gray)), rtol=1e-3, atol=1e-3
+        )
+
+
+def test_pictures_and_the_curve_of_both_networks(folder):
+    for name in ("anytime", "budgeted", "exits_taken", "reliability", "easy_and_hard"):
+        assert (folder / f"runs/a/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "runs/networks/networks.png").exists()
+    curve = json.loads((folder / "runs/networks/curve.json").read_text())
+    tables = {n: json.loads((folder / f"runs/{n}/results.json").read_text()) for n in ("a", "b")}
+    for row in curve["budgeted"]:
+        affordable = [
+            each
+            for table in tables.values()
+            for each in table["budgeted"]
+            if each["budget_mmac"] <= row["budget_mmac"] + 1e-9
+        ]
+        assert row["val_top1"] == max(each["val_top1"] for each in affordable)
+        assert row["thresholds"] in [r["thresholds"] for r in tables[row["network"]]["budgeted"]]
+
+
+def lines_of(capsys):
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_predictions_are_the_evaluations(exported, test_images, test_outputs, results, capsys):
+    for k in range(3):
+        predict.main(str(exported), str(test_images), exit=k + 1)
+        *lines, last = lines_of(capsys)
+        expected = test_outputs.logits[k].argmax(dim=1).tolist()
+        assert [line["label"] for line in lines] == expected
+        assert [line["class"] for line in lines] == [str(label) for label in expected]
+        assert last["summary"]["mmac"] == pytest.approx(results["exits"][k]["mmac"])
+    row = results["budgeted"][20]
+    predict.main(str(exported), str(test_images), budget_mmac=row["budget_mmac"])
+    *lines, last = lines_of(capsys)
+    assert last["summary"]["mmac"] == pytest.approx(row["mmac"], rel=1e-6)
+    right = np.array([line["label"] for line in lines]) == test_outputs.labels.numpy()
+    assert 100 * right.mean() == pytest.approx(row["top1"])
+
+
+BLOCKED = """
+import sys, runpy
+for name in ("deepspeed", "ffcv", "numba", "cv2", "pydantic", "wandb", "matplotlib", "sklearn",
+             "tqdm", "scipy", "onnx", "onnxruntime", "onnxscript"):
+    sys.modules[name] = None  # any import of it now fails
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_predict_needs_few_packages_and_names_what_it_skips(exported, test_images, tmp_path):
+    shutil.copy(test_images / "000.png", tmp_path / "good.png")
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "cut.png").write_bytes((test_images / "001.png").read_bytes()[:60])
+    words = ["--model", exported, "--images", tmp_path, "--deadline_ms", "1000"]
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, ROOT / "hdkd_dist/predict.py", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    skipped = {Path(line["image"]).name: line["skipped"] for line in lines if "skipped" in line}
+    assert set(skipped) == {"notes.txt", "cut.png"}
+    assert skipped["notes.txt"] == "not an image"
+    assert lines[-1]["summary"]["skipped"] == 2
+    assert lines[-1]["summary"]["images"] == 1
+    assert "skipped" in done.stderr
+
+
+def test_torch_export_takes_any_batch(exported, test_images, test_outputs):
+    program = torch.export.load(exported / "full.pt2").module()
+    files = sorted(test_images.glob("*.png"))[:5]
+    batch = as_input(np.stack([np.asarray(Image.open(file)) for file in files]))
+    for size in (1, 5):
+        torch.testing.assert_close(
+            program(batch[:size]), test_outputs.logits[:, :size], rtol=1e-3, atol=1e-3
+        )
+
+
+def test_onnx_stages_in_a_row_give_every_exit(exported, test_images, test_outputs):
+    import onnxruntime
+
+    files = sorted(test_images.glob("*.png"))[:7]
+    batch = as_input(np.stack([np.asarray(Image.open(file)) for file in files])).numpy()
+    full = onnxruntime.InferenceSession(exported / "onnx/full.onnx")
+    np.testing.assert_allclose(
+        full.run(None, {"images": batch})[0], test_outputs.logits[:, :7], rtol=1e-3, atol=1e-3
+    )
+    state, expected = [batch], test_outputs.logits[:, :7]
+    for k in range(3):
+        stage = onnxruntime.InferenceSession(exported / f"onnx/stage_{k + 1}.onnx")
+        names = [each.name for each in stage.get_inputs()]
+        *state, logits = stage.run(None, dict(zip(names, state, strict=True)))
+        np.testing.assert_allclose(logits, expected[k], rtol=1e-3, atol=1e-3)
+        state, expected = [each[2:] for each in state], expected[:, 2:]  # two leave
+
+
+def refused(main, *words, **flags):
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        main(*map(str, words), **flags)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def change(key, value):
+    def edit(folder):
+        file = folder / "model.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+
+    return edit
+
+
+def other_weights(folder):
+    save_file(build("resnet-digits", 10).state_dict(), folder / "model.safetensors")
+
+
+def other_run(folder):
+    save_file(build("msdnet-digits", 10).state_dict(), folder / "model.safetensors")
+
+
+DAMAGES = {
+    "no description": (lambda folder: (folder / "model.json").unlink(), "cannot read"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "has no model.safet"),
+    "no JSON": (lambda folder: (folder / "model.json").write_text("{"), "cannot read"),
+    "other format": (change("format", 9), "format 9"),
+    "other preset": (change("preset", "resnet-digits"), "does not match the weights"),
+    "unknown preset": (change("preset", "msdnet-digit"), "'msdnet-digits'"),
+    "other classes": (change("classes", ["0", "1"]), "does not match the weights"),
+    "other exits": (change("temperatures", [1, 1]), "for 2 exits, the network has 3"),
+    "no budgets": (change("budgets", []), "table of budgets is empty"),
+    "other network": (other_weights, "does not match the weights"),
+    "other run": (other_run, "their sha256 is another"),
+    "truncated": (
+        lambda folder: (folder / "model.safetensors").write_bytes(b"12345678"),
+        "does not match the weights",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_exports(exported, test_images, tmp_path, damage):
+    act, said = DAMAGES[damage]
+    for name in ("model.json", "model.safetensors"):
+        shutil.copy(exported / name, tmp_path)
+    act(tmp_path)
+    assert said in refused(predict.main, tmp_path, test_images, exit=1)
+
+
+REQUESTS = {
+    "none": ({}, "exactly one of"),
+    "two": ({"budget_mmac": 0.5, "exit": 1}, "exactly one of"),
+    "below": ({"budget_mmac": 0.1}, "below what the first exit costs"),
+    "above": ({"budget_mmac": 1.5}, "above what the last exit costs"),
+    "no exit": ({"exit": 4}, "there is no exit 4"),
+    "hurry": ({"deadline_ms": 1e-9}, "not enough for the first exit"),
+    "word": ({"budget_mmac": "much"}, "must be a number"),
+    "batch": ({"exit": 1, "batch": 0}, "--batch must be"),
+}
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+def test_impossible_requests(exported, test_images, request_):
+    flags, said = REQUESTS[request_]
+    assert said in refused(predict.main, exported, test_images, **flags)
+
+
+def test_missing_folders_and_no_images(exported, tmp_path):
+    assert "does not exist" in refused(predict.main, tmp_path / "no", tmp_path, exit=1)
+    assert "does not exist" in refused(predict.main, exported, tmp_path / "no", exit=1)
+    assert "is empty" in refused(predict.main, exported, tmp_path, exit=1)
+    (tmp_path / "text").write_text("no image")
+    assert "can be read (1 files skipped" in refused(predict.main, exported, tmp_path, exit=1)
+
+
+def test_budgets_as_they_are_printed(exported, test_images, results):
+    costs = [f"{row['mmac']:.2f}" for row in results["exits"]]
+    for cost in (costs[0], costs[-1]):
+        with contextlib.redirect_stdout(io.StringIO()):
+            predict.main(str(exported), str(test_images), budget_mmac=float(cost))
+
+
+def test_runs_that_cannot_be_exported(folder, tmp_path):
+    assert "not the folder of a run" in refused(export.main, tmp_path, tmp_path / "x")
+    run = tmp_path / "run"
+    shutil.copytree(folder / "runs/a", run)
+    assert "is there already" in refused(export.main, run, run)
+    (run / "results.json").unlink()
+    assert "run hdkd_dist/evaluate.py" in refused(export.main, run, tmp_path / "x")
+    (run / "checkpoints/final/model.safetensors").unlink()
+    assert "not finished" in refused(export.main, run, tmp_path / "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]  # no half of an export
+
+
+def test_runs_that_cannot_be_compared(folder, tmp_path):
+    prepare_digits(tmp_path / "other", seed=3)
+    write_run(tmp_path / "run", "msdnet-digits", tmp_path / "other", steps=0)
+    options = Options(None, 256, 1, "calibrated", 32, False)
+    runs = [folder / "runs/a", tmp_path / "run"]
+    assert "one curve needs one data set" in refused_paths(check_request, runs, options)
+    assert named_runs("a, b") == named_runs(["a", "b"]) == [Path("a"), Path("b")]
+    with pytest.raises(ValueError, match="different runs, not a, a"):
+        named_runs(["a", "a"])
+    for changed in ({"batch": 0}, {"latency_batch": "x"}, {"confidence": "entropy"}):
+        wrong = Options(**{**vars(options), **changed})
+        assert next(iter(changed)) in refused_paths(check_request, runs[:1], wrong)
+
+
+def refused_paths(function, *arguments):
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        function(*arguments)
+    return str(error.value)
+
+
+def test_several_runs_on_the_command_line(capsys):
+    def main(run: Sequence[str], data: str | None = None) -> None:
+        print(run, data)
+
+    cli.run(main, ["--run", "a", "--data", "d", "--run=12"])
+    assert capsys.readouterr().out == "['a', '12'] d\n"
