@@ -3,12 +3,14 @@
     python benchmarks/hypergradient.py [--preset msdnet-cifar-5] [--batch 128] [--rounds 5] [--json]
 
 Every contestant runs in a process of its own, for a true peak memory; the processes take turns,
-one optimiser step each, so that a slow minute of the machine hits all. A step is what training
-does: γ's update where there is one, and θ's.
+one period of γ each, so that a slow minute of the machine hits all. A step is what training does:
+θ's update, and γ's where there is one. bilevel_libraries.py says how to install the libraries that
+are compared; without them they are left out.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -18,8 +20,11 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from bilevel_libraries import LIBRARIES, user_lines
+from plain_formulation import plain_formulation
 
 from hdkd_dist import cli
 from hdkd_dist.method.hypergradient import Parameters
@@ -29,8 +34,9 @@ from hdkd_dist.training.harmony import start_harmony
 from hdkd_dist.training.learner import Learner
 from hdkd_dist.training.memory import peak_memory_mb
 from hdkd_dist.training.network_step import train_network
-from hdkd_dist.training.settings import Settings
+from hdkd_dist.training.settings import GammaSettings, Settings
 from hdkd_dist.training.step import LOOK_AHEADS
+from hdkd_dist.training.weights_step import replays
 
 RATE, MOMENTUM, CLASSES = 0.1, 0.9, 100
 CPU = torch.device("cpu")
@@ -38,17 +44,27 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Contestant:
-    """A way to train, by the settings of γ; None: γ stays."""
+    """A way to train, by the settings of γ that a user writes; None: γ stays."""
 
-    gamma: dict[str, str] | None
+    gamma: dict[str, Any] | None
+    plain_formulation: bool = False
 
 
+DEFAULT = GammaSettings()
+EACH = {"every": 1}
 CONTESTANTS = {
     "plain": Contestant(None),
-    "lookahead": Contestant({"lookahead": "lookahead"}),
-    "online": Contestant({"lookahead": "online"}),
-    "second_order": Contestant({"solver": "second_order"}),
-    "finite_difference": Contestant({"solver": "finite_difference"}),
+    "plain_formulation": Contestant(None, plain_formulation=True),
+    "default": Contestant({}),
+    "online": Contestant({"lookahead": "online", **EACH}),
+    "lookahead": Contestant({"lookahead": "lookahead", **EACH}),
+    "lookahead_keep_graph": Contestant({"lookahead": "lookahead_keep_graph", **EACH}),
+    "finite_difference": Contestant(
+        {"lookahead": "lookahead", "solver": "finite_difference", **EACH}
+    ),
+    "second_order": Contestant({"lookahead": "lookahead", "solver": "second_order", **EACH}),
+    **{name: Contestant({"lookahead": "lookahead", **EACH}) for name in ("higher", "torchopt")},
+    "betty": Contestant({"lookahead": "online", **EACH}),
 }
 
 
@@ -56,11 +72,11 @@ class PlainEngine:
     """DeepSpeed's three calls in plain torch: what is measured is the method."""
 
     def __init__(self, network: torch.nn.Module):
-        self.network = network
+        self.module = network
         self.optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM)
 
     def __call__(self, images: torch.Tensor, **arguments: bool) -> torch.Tensor:
-        return self.network(images, **arguments)
+        return self.module(images, **arguments)
 
     def backward(self, loss: torch.Tensor) -> None:
         loss.backward()
@@ -70,8 +86,9 @@ class PlainEngine:
         self.optimizer.zero_grad()
 
 
-def learner_of(preset: str, gamma: dict[str, str] | None, dtype: torch.dtype) -> Learner:
+def learner_of(preset: str, contestant: Contestant, dtype: torch.dtype) -> Learner:
     """The same initial network for all contestants."""
+    gamma = contestant.gamma
     settings = Settings.model_validate(
         {
             "method": "naive_dkd" if gamma is None else "hdkd",
@@ -82,6 +99,8 @@ def learner_of(preset: str, gamma: dict[str, str] | None, dtype: torch.dtype) ->
     )
     torch.manual_seed(0)
     network = build(preset, CLASSES).to(dtype).train()
+    if contestant.plain_formulation:
+        network = plain_formulation(network)
     harmony = start_harmony(settings, network.num_exits, CPU)
     harmony.gamma.data = harmony.gamma.data.to(dtype)
     harmony.temperature = harmony.temperature.to(dtype)
@@ -99,6 +118,7 @@ def learner_of(preset: str, gamma: dict[str, str] | None, dtype: torch.dtype) ->
         annealing=False,
         settings=settings.gamma,
         mean=list,
+        replays=replays(settings.gamma, {"gradient_accumulation_steps": 1}),
     )
 
 
@@ -116,10 +136,12 @@ def batches(preset: str, size: int, dtype: torch.dtype) -> list[tuple[torch.Tens
 
 
 def stepper(preset: str, name: str, size: int, dtype: torch.dtype) -> Callable[[], torch.Tensor]:
-    """One optimiser step of a contestant; returns the hypergradient, empty if γ stays."""
+    """A period of γ of a contestant; returns the hypergradient, empty if γ stays."""
     contestant = CONTESTANTS[name]
-    learner = learner_of(preset, contestant.gamma, dtype)
+    learner = learner_of(preset, contestant, dtype)
     train, metaval = batches(preset, size, dtype)
+    if name in LIBRARIES:
+        return LIBRARIES[name](learner, train, metaval)
     if contestant.gamma is None:
 
         def step() -> torch.Tensor:
@@ -128,40 +150,68 @@ def stepper(preset: str, name: str, size: int, dtype: torch.dtype) -> Callable[[
 
         return step
     harmonised_step = LOOK_AHEADS[learner.settings.lookahead]
-    return lambda: harmonised_step(learner, [train], [metaval], RATE)[1]
+
+    def period() -> torch.Tensor:
+        _, gradient = harmonised_step(learner, [train], [metaval], RATE)
+        for _ in range(learner.settings.every - 1):
+            train_network(learner, [train])
+        return gradient
+
+    return period
+
+
+def steps_of(name: str) -> int:
+    """Optimiser steps in a period of γ."""
+    gamma = CONTESTANTS[name].gamma
+    return 1 if gamma is None else gamma.get("every", DEFAULT.every)
+
+
+def lines_of(name: str) -> int:
+    """What a user writes for it: lines of code, or of this project's configuration."""
+    return user_lines(LIBRARIES[name]) if name in LIBRARIES else len(CONTESTANTS[name].gamma or {})
 
 
 def work(preset: str, name: str, size: int) -> None:
-    """A contestant's process: a step and its seconds for each line that arrives."""
+    """A contestant's process: a period's seconds per step for each line that arrives."""
     step = stepper(preset, name, size, torch.float32)
     first = step()  # not timed
-    print(json.dumps({"peak_mb": peak_memory_mb(CPU), "gradient": first.tolist()}), flush=True)
+    print(json.dumps({"gradient": first.tolist()}), flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
         step()
-        print(json.dumps([time.perf_counter() - start, peak_memory_mb(CPU)]), flush=True)
+        seconds = (time.perf_counter() - start) / steps_of(name)
+        print(json.dumps([seconds, peak_memory_mb(CPU)]), flush=True)
 
 
 def double_backward(preset: str, kind: str, size: int, dtype: torch.dtype) -> torch.Tensor:
     """The hypergradient of the first step of a look-ahead kind, by double backward."""
-    learner = learner_of(preset, {"lookahead": kind, "solver": "second_order"}, dtype)
+    learner = learner_of(preset, Contestant({"lookahead": kind, "solver": "second_order"}), dtype)
     train, metaval = batches(preset, size, dtype)
     return LOOK_AHEADS[kind](learner, [train], [metaval], RATE)[1].double()
 
 
-def errors(preset: str, name: str, size: int, gradient: list[float]) -> dict[str, float | None]:
+def expectations(preset: str, size: int) -> dict[str, dict[str, torch.Tensor]]:
+    """What double backward gives, by kind of look-ahead and by key of the report."""
+    precisions = {"relative_error": torch.float64, "relative_error_float32": torch.float32}
+    return {
+        kind: {key: double_backward(preset, kind, size, dt) for key, dt in precisions.items()}
+        for kind in ("lookahead", "online")
+    }
+
+
+def errors(name: str, gradient: list[float], expected: dict) -> dict[str, float | None]:
     """How far a contestant's first hypergradient is from double backward's, relatively.
 
     Against float64, rounding in θ' counts too: a ReLU network's gradient there jumps at kinks.
     Against float32 only the way of computing counts.
     """
     found = torch.tensor(gradient, dtype=torch.float64)
-    kind = (CONTESTANTS[name].gamma or {}).get("lookahead", "lookahead")
-    rows = {"relative_error": torch.float64, "relative_error_float32": torch.float32}
-    if not gradient:
-        return dict.fromkeys(rows)
-    expected = {key: double_backward(preset, kind, size, dtype) for key, dtype in rows.items()}
-    return {key: float((found - e).norm() / e.norm()) for key, e in expected.items()}
+    kind = (CONTESTANTS[name].gamma or {}).get("lookahead", DEFAULT.lookahead)
+    kind = "online" if kind == "online" else "lookahead"
+    return {
+        key: float((found - e).norm() / e.norm()) if gradient else None
+        for key, e in expected[kind].items()
+    }
 
 
 def main(
@@ -192,11 +242,17 @@ def main(
         print_json(report)
 
 
+def available(name: str) -> bool:
+    """Whether the contestant's library, if it needs one, is installed."""
+    return name not in LIBRARIES or importlib.util.find_spec(name) is not None
+
+
 def measure(preset: str, batch: int, rounds: int, threads: int) -> dict:
     """All contestants, taking turns."""
     own = [sys.executable, __file__, "--preset", preset, "--batch", str(batch)]
+    expected = expectations(preset, batch)
     processes, firsts = {}, {}
-    for name in CONTESTANTS:
+    for name in filter(available, CONTESTANTS):
         processes[name] = subprocess.Popen(
             [*own, "--threads", str(threads), "--worker", name],
             stdin=subprocess.PIPE,
@@ -204,7 +260,7 @@ def measure(preset: str, batch: int, rounds: int, threads: int) -> dict:
             text=True,
         )
         firsts[name] = json.loads(processes[name].stdout.readline())
-    seconds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+    seconds: dict[str, list[float]] = {name: [] for name in processes}
     peaks = {}
     for _ in range(rounds):
         for name, process in processes.items():
@@ -217,13 +273,14 @@ def measure(preset: str, batch: int, rounds: int, threads: int) -> dict:
         process.wait()
     plain = statistics.median(seconds["plain"])
     contestants = {}
-    for name in CONTESTANTS:
+    for name in processes:
         contestants[name] = {
             "seconds": statistics.median(seconds[name]),
             "ratio": statistics.median(seconds[name]) / plain,
             "peak_mb": peaks[name],
             "memory_ratio": peaks[name] / peaks["plain"],
-            **errors(preset, name, batch, firsts[name]["gradient"]),
+            **errors(name, firsts[name]["gradient"], expected),
+            "user_lines": lines_of(name),
         }
     setup = {
         "preset": preset,
@@ -241,15 +298,15 @@ def print_table(report: dict) -> None:
     """For people."""
     print(", ".join(f"{key} {value}" for key, value in report["setup"].items()))
     print(
-        f"{'':18} {'s/step':>8} {'ratio':>6} {'peak MB':>8} {'ratio':>6} "
-        f"{'error to double backward in float32':>36} {'float64':>8}"
+        f"{'':20} {'s/step':>8} {'ratio':>6} {'peak MB':>8} {'ratio':>6} "
+        f"{'error to double backward in float32':>36} {'float64':>8} {'lines':>6}"
     )
     for name, row in report["contestants"].items():
         shown = [row["relative_error_float32"], row["relative_error"]]
         same, double = ("" if error is None else f"{error:.0e}" for error in shown)
         print(
-            f"{name:18} {row['seconds']:8.3f} {row['ratio']:6.2f} {row['peak_mb']:8.0f} "
-            f"{row['memory_ratio']:6.2f} {same:>36} {double:>8}"
+            f"{name:20} {row['seconds']:8.3f} {row['ratio']:6.2f} {row['peak_mb']:8.0f} "
+            f"{row['memory_ratio']:6.2f} {same:>36} {double:>8} {row['user_lines']:6}"
         )
 
 
