@@ -7,6 +7,17 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # inherited by the processes that tests start
 os.environ.setdefault("WANDB_MODE", "offline")
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def fresh_wandb():
+    """W&B keeps the environment of its first use in a process; here it reads it again."""
+    import wandb
+
+    wandb.teardown()
+    yield
+    wandb.teardown()

@@ -12,8 +12,8 @@ from hdkd_dist.inference.results import exit_rows, update_results
 from hdkd_dist.method.layout import LossLayout
 from hdkd_dist.models import ExitCosts
 from hdkd_dist.training.harmony import start_harmony
-from hdkd_dist.training.meter import Summary
-from hdkd_dist.training.pace import Pace
+from hdkd_dist.training.meter import Meter, Summary
+from hdkd_dist.training.progress import Progress
 from hdkd_dist.training.reporter import Reporter
 from hdkd_dist.training.settings import Settings
 from hdkd_dist.training.tracking import Tracker
@@ -41,7 +41,8 @@ def record_run(
     config = {"train_batch_size": 8, "hdkd": chosen.model_dump(mode="json")}
     (folder / "config.json").write_text(json.dumps(config))
     layout = LossLayout(exits)
-    harmony = start_harmony(chosen, exits, torch.device("cpu"))
+    device = torch.device("cpu")
+    harmony = start_harmony(chosen, exits, device)
     harmony.average_ce = torch.ones(exits)
     epochs = chosen.schedule.epochs
     run = SimpleNamespace(
@@ -49,20 +50,22 @@ def record_run(
         harmony=harmony,
         settings=chosen,
         steps=epochs * STEPS,
+        device=device,
     )
     tracker = Tracker(folder, chosen.run, config)
-    reporter = Reporter(run, tracker)
-    pace = Pace()
+    progress = Progress(Meter(exits, device))
+    reporter = Reporter(run, tracker, progress)
     growth = 0.01 * torch.arange(1, len(layout) + 1) * harmony.exists
     for epoch in range(epochs):
         for step in range(epoch * STEPS + 1, (epoch + 1) * STEPS + 1):
             if harmony.optimizer is not None:
                 harmony.gamma += growth
-            pace.images += 8
+            progress.pace.images += 8
             if step % 2 == 0:
                 losses = [1 / (step + place) for place in range(len(layout))]
                 norm = None if harmony.optimizer is None else 0.5
-                reporter.step(step, epoch, 0.1, Summary(losses, [10.0 * step] * exits, norm), pace)
+                summary = Summary(losses, [10.0 * step] * exits, norm, 1.5)
+                reporter.step(step, epoch, 0.1, summary, progress.pace)
         counts = validation_counts(epoch, exits)
         reporter.epoch((epoch + 1) * STEPS, epoch, counts)
     if finished:

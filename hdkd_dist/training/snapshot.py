@@ -47,7 +47,7 @@ class CarefulEngine(TorchCheckpointEngine):
         """Write one file; a failure is kept in ``failure``."""
         try:
             self.files[Path(path).name] = write_checked(state_dict, Path(path))
-        except (OSError, RuntimeError) as error:  # torch's writer turns some OSErrors into these
+        except (OSError, RuntimeError) as error:  # the latter by torch's writer
             self.failure = error
 
 

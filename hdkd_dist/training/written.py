@@ -19,11 +19,16 @@ class Hashing:
         self._file = file
         self._sha256 = hashlib.sha256()
         self.size = 0
+        self.failure: OSError | None = None  # torch's writer replaces it by an error of its own
 
     def write(self, data: Any) -> int:
         """Write all of ``data``."""
         self._sha256.update(data)
-        self._file.write(data)
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
         size = memoryview(data).nbytes
         self.size += size
         return size
@@ -42,11 +47,16 @@ def write_checked(content: Any, path: Path) -> Written:
     """``torch.save`` to a file that has reached the disk afterwards.
 
     Raises:
-        OSError, RuntimeError: if it cannot be written.
+        OSError: if it cannot be written.
     """
     with path.open("wb") as file:
         hashing = Hashing(file)
-        torch.save(content, hashing)
+        try:
+            torch.save(content, hashing)
+        except RuntimeError:
+            if hashing.failure is not None:
+                raise hashing.failure from None
+            raise
         file.flush()
         os.fsync(file.fileno())
     return hashing.written

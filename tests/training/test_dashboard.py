@@ -124,9 +124,6 @@ class Answer(BaseHTTPRequestHandler):
 
 
 def call(run, server, monkeypatch, tmp_path, key):
-    import wandb
-
-    wandb.teardown()  # it keeps the environment of its first use
     monkeypatch.setenv("HOME", str(tmp_path))  # without ~/.netrc
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
@@ -139,10 +136,11 @@ def call(run, server, monkeypatch, tmp_path, key):
     finally:
         server.shutdown()
         server.server_close()
-        wandb.teardown()
 
 
-def test_the_workspace_is_sent_through_wandbs_client(run, tmp_path, monkeypatch, capfd):
+def test_the_workspace_is_sent_through_wandbs_client(
+    run, tmp_path, monkeypatch, fresh_wandb, capfd
+):
     server = Server(refuses=False)
     call(run, server, monkeypatch, tmp_path, key="0" * 40)
     assert capfd.readouterr().out.endswith("/us/ours?nw=abc\n")
@@ -155,7 +153,9 @@ def test_the_workspace_is_sent_through_wandbs_client(run, tmp_path, monkeypatch,
 @pytest.mark.parametrize(
     ("key", "message"), [(None, "No API key configured"), ("0" * 40, "permission denied")]
 )
-def test_failure_is_one_line_and_status_2(run, tmp_path, monkeypatch, capfd, key, message):
+def test_failure_is_one_line_and_status_2(
+    run, tmp_path, monkeypatch, fresh_wandb, capfd, key, message
+):
     with pytest.raises(SystemExit) as stop:
         call(run, Server(refuses=True), monkeypatch, tmp_path, key)
     assert stop.value.code == 2

@@ -40,7 +40,9 @@ def test_full_disk_at_the_end_is_an_error_in_one_line(tmp_path):
             tracker.close()
 
 
-def test_run_is_recorded_offline_where_wandb_cannot_be_reached(tmp_path, monkeypatch, capsys):
+def test_run_is_recorded_offline_where_wandb_cannot_be_reached(
+    tmp_path, monkeypatch, fresh_wandb, capsys
+):
     monkeypatch.setattr(tracking, "WANDB_TIMEOUT", 2)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
