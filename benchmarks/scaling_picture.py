@@ -18,7 +18,7 @@ PARTS = {
 
 def draw(report: dict[str, Any], file: Path) -> None:
     """Where a step on two ranks spends its time, and the model's efficiency on many GPUs."""
-    with drawing(file, 10, 3.6, ncols=2) as (_, (measured, modelled)):
+    with drawing(file, 12, 3.6, ncols=2) as (_, (measured, modelled)):
         modes = list(report["scaling"])
         alone = [1000 * report["scaling"][mode]["seconds_1"] for mode in modes]
         measured.barh(modes, alone, color="#9ecae1", label="one rank alone")
@@ -31,11 +31,11 @@ def draw(report: dict[str, Any], file: Path) -> None:
             efficiency = 100 * report["scaling"][mode]["efficiency"]
             measured.annotate(f" {efficiency:.0f} %", (left[place], place), va="center")
         measured.set_yticks(range(len(modes)), [NAMES[mode] for mode in modes])
-        measured.set_xlim(0, 1.25 * max(left))
+        measured.set_xlim(0, 1.15 * max(left))
         measured.set_xlabel("ms per step on two ranks, and efficiency")
         setup = report["setup"]
         measured.set_title(f"measured: {setup['preset']}, {setup['micro_batch']} images per rank")
-        measured.legend(loc="lower right")
+        measured.legend(loc="lower right", fontsize=8)
         for mode, style in (("plain", "--"), ("default", "-")):
             rows = report["projection"][mode]
             for colour, batch in zip(("C0", "C1", "C2"), (1024, 4096, 16384), strict=True):
@@ -54,4 +54,4 @@ def draw(report: dict[str, Any], file: Path) -> None:
         modelled.set_xlabel("GPUs")
         modelled.set_ylabel("efficiency (%)")
         modelled.set_title(f"modelled: {report['modelled']['preset']}")
-        modelled.legend(fontsize=7)
+        modelled.legend(loc="upper left", bbox_to_anchor=(1, 1))
