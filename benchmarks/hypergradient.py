@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import multiprocessing
 import os
 import platform
 import statistics
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -237,7 +239,9 @@ def available(name: str) -> bool:
 def measure(preset: str, batch: int, rounds: int, threads: int) -> dict:
     """All contestants, taking turns."""
     own = [sys.executable, __file__, "--preset", preset, "--batch", str(batch)]
-    expected = expectations(preset, batch)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        # Peak memory is inherited: this process must stay small.
+        expected = pool.submit(expectations, preset, batch).result()
     processes, firsts = {}, {}
     for name in filter(available, CONTESTANTS):
         processes[name] = subprocess.Popen(

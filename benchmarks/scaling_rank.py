@@ -20,13 +20,11 @@ from hdkd_dist.training import ranks
 from hdkd_dist.training.ballot import NOTHING, Ballot
 from hdkd_dist.training.config import Config, load_config
 from hdkd_dist.training.engine import build_engine, joined_ranks
-from hdkd_dist.training.functional import forward_of
 from hdkd_dist.training.harmony import replicate, start_harmony
-from hdkd_dist.training.learner import Batch, Learner
+from hdkd_dist.training.learner import Batch, Learner, build_learner
 from hdkd_dist.training.meter import Meter
-from hdkd_dist.training.network_step import gradient_share, train_network
+from hdkd_dist.training.network_step import train_network
 from hdkd_dist.training.step import LOOK_AHEADS
-from hdkd_dist.training.weights_step import replays
 
 CONFIG = Path(__file__).parents[1] / "ds_configs/cifar100_small.json"
 CLASSES, CPU = 100, torch.device("cpu")
@@ -83,25 +81,17 @@ class ScalingRank:
         network = build(preset, CLASSES).train()
         engine = build_engine(network, configs["plain"], steps_per_epoch=10**6)
         normalize = Normalize.of([0.5] * 3, [0.25] * 3, CPU)
-        forward = forward_of(network, normalize)
         self.size = micro_batch
         self.side = resolve(preset, {}).input_size
         self.ballot = Ballot()
         self.trainees = {
             mode: Trainee(
-                Learner(
-                    engine=engine,
-                    harmony=start_harmony(config.hdkd, network.num_exits, CPU),
-                    parameters=dict(network.named_parameters()),
-                    forward=forward,
-                    train_forward=forward,
-                    prepare=normalize,
-                    gradient_equilibrium=False,
-                    gradient_share=gradient_share(config.deepspeed["optimizer"]),
-                    annealing=False,
-                    settings=config.hdkd.gamma,
-                    mean=ranks.mean_over_ranks,
-                    replays=replays(config.hdkd.gamma, config.deepspeed),
+                build_learner(
+                    engine,
+                    start_harmony(config.hdkd, network.num_exits, CPU),
+                    normalize,
+                    config.hdkd,
+                    config.deepspeed,
                 ),
                 Meter(network.num_exits, CPU),
                 config.hdkd.run.log_every,
