@@ -30,12 +30,11 @@ class Machine:
     """What the times rest on; nothing of it was measured here."""
 
     gpus_per_node: int = assumed(8, "", "GPUs in a node")
-    peak_bf16: float = assumed(312, "TFLOP/s", "of a GPU, for the training passes (A100)")
-    peak_tf32: float = assumed(156, "TFLOP/s", "of a GPU, for the passes of γ, in float32 (A100)")
+    peak_bf16: float = assumed(312, "TFLOP/s", "of a GPU, for all passes (A100)")
     utilisation: float = assumed(0.1, "", "part of the peak that convolutions reach")
     launch_us: float = assumed(6, "µs", "for the host to start an operation")
     micro_batch: int = assumed(64, "images", "at most, per GPU and pass")
-    forward_mode: float = assumed(3.4, "forwards", "cost of a forward-mode pass")
+    forward_mode: float = assumed(3, "forwards", "cost of a forward-mode pass without a record")
     node_gb: float = assumed(200, "GB/s", "between the GPUs of a node, each way")
     network_gb: float = assumed(25, "GB/s", "between nodes, per node, each way (200 Gb/s)")
     node_us: float = assumed(3.4, "µs", "per hop in a node (NCCL's table, NVLink)")
@@ -166,17 +165,17 @@ def compute_seconds(
 ) -> float:
     """Passes of one GPU in a step: ``passes`` micro-batches of ``size`` images."""
 
-    def seconds(forwards: float, peak: float) -> float:
-        arithmetic = 2e6 * cost.mmac * size / (1e12 * peak * machine.utilisation)
+    def seconds(forwards: float) -> float:
+        arithmetic = 2e6 * cost.mmac * size / (1e12 * machine.peak_bf16 * machine.utilisation)
         return passes * forwards * max(arithmetic, 1e-6 * machine.launch_us * cost.operations)
 
-    plain = seconds(3, machine.peak_bf16)
+    plain = seconds(3)
     if gamma is None:
         return plain
     looked = 0 if gamma.lookahead == "online" else 3
     ce_first = passes > 1  # CE_k by a pass of its own, see docs/gamma-step.md
     forwards = looked + 3 + ce_first + machine.forward_mode * gamma.train_part
-    return plain + seconds(forwards, machine.peak_tf32) / gamma.every
+    return plain + seconds(forwards) / gamma.every
 
 
 def project(

@@ -4,7 +4,7 @@ Inside :class:`Tangents`, convolution and batch norm follow these rules; dx, dw,
 tangents of input, weight and bias:
 
 - Convolution is bilinear: y = x∗w has the tangent x∗dw + dx∗w. If y is known from an earlier
-  forward pass at the same parameters (:func:`recording`), only the tangent is computed.
+  forward pass at the same parameters (:class:`Recording`), only the tangent is computed.
 - Batch norm in training mode maps x to x̂w + b with x̂ = (x − mean)/std over the batch. The Jacobian
   of x ↦ x̂w is w/std times a projection, hence symmetric: the tangent that dx causes is what the
   *backward* pass would give for the gradient dx, one fused operation. To it come x̂dw + db.
@@ -21,16 +21,19 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+# Of an output worth keeping, multiply-adds per value: where values are cheap they are many.
+WORTH_KEEPING = 128
+
 
 class Tangents(TorchFunctionMode):
     """Inside a ``forward_ad.dual_level``: convolutions and batch norms by the rules above.
 
     Args:
         outputs: what the convolutions gave, in order, in a forward pass with the same parameters
-            and images; by default they are computed.
+            and images, None where it was not kept; by default all are computed.
     """
 
-    def __init__(self, outputs: Sequence[Tensor] | None = None) -> None:
+    def __init__(self, outputs: Sequence[Tensor | None] | None = None) -> None:
         super().__init__()
         self.outputs = None if outputs is None else iter(outputs)
 
@@ -47,14 +50,14 @@ class Tangents(TorchFunctionMode):
 
 
 class Recording(TorchFunctionMode):
-    """Keep what the convolutions of a forward pass give, for :class:`Tangents`.
+    """Keep what the costly convolutions of a forward pass give, for :class:`Tangents`.
 
     Batch norm keeps these tensors for its backward pass, so that they cost no memory before that.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.outputs: list[Tensor] = []
+        self.outputs: list[Tensor | None] = []
 
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -62,7 +65,8 @@ class Recording(TorchFunctionMode):
         """Run ``func``, and remember what it gives."""
         result = func(*args, **(kwargs or {}))
         if func is torch.conv2d:
-            self.outputs.append(result.detach())
+            macs_per_value = args[1][0].numel()
+            self.outputs.append(result.detach() if macs_per_value >= WORTH_KEEPING else None)
         return result
 
 

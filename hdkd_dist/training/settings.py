@@ -15,6 +15,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
+PASSES = ("look_ahead", "validation", "forward_mode")  # of the γ step
+
 
 class Section(BaseModel):
     """A group of settings; unknown names are refused."""
@@ -75,7 +77,7 @@ class GammaSettings(Section):
     average_momentum: Fraction = 0.9  # m of Eq. 9
     solver: Literal[tuple(SOLVERS)] = "jvp"
     # Of its passes those that run in bf16 where torch_autocast does.
-    autocast: tuple[Literal["look_ahead", "validation", "forward_mode"], ...] = ()
+    autocast: tuple[Literal[PASSES], ...] = PASSES
 
 
 class RunSettings(Section):

@@ -8,7 +8,7 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.func import functional_call, jvp
 
-from hdkd_dist.method.forward_mode import Recording, Tangents
+from hdkd_dist.method.forward_mode import WORTH_KEEPING, Recording, Tangents
 from hdkd_dist.models import build
 
 
@@ -77,7 +77,10 @@ def test_recorded_outputs_are_used():
         network(images)
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
     assert len(record.outputs) == len(convolutions)
-    others = [torch.randn_like(output) for output in record.outputs]
+    costs = [m.in_channels * m.kernel_size[0] ** 2 for m in convolutions]
+    kept = [output for output in record.outputs if output is not None]
+    assert len(kept) == sum(cost >= WORTH_KEEPING for cost in costs) > 0
+    others = [None if output is None else torch.randn_like(output) for output in record.outputs]
     right = tangents(network, images, direction, Tangents(record.outputs))
     wrong = tangents(network, images, direction, Tangents(others))
     assert not torch.allclose(wrong.primal, right.primal, atol=1e-2)
