@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -208,6 +209,7 @@ def main(
     batch: int = 128,
     rounds: int = 5,
     threads: int = 2,
+    picture: str | None = None,
     json: bool = False,
     worker: str | None = None,
 ) -> None:
@@ -218,6 +220,7 @@ def main(
         batch: images in a training and in a meta-validation batch.
         rounds: timed steps of each contestant.
         threads: of torch.
+        picture: a file to draw to.
         json: print one JSON object as the last line.
         worker: for the benchmark's own processes.
     """
@@ -227,6 +230,10 @@ def main(
         return
     report = measure(preset, batch, rounds, threads)
     print_table(report)
+    if picture:
+        from hypergradient_picture import draw
+
+        draw(report, Path(picture))
     if json:
         print_json(report)
 
