@@ -183,8 +183,8 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 def read_events(folder: Path) -> tuple[list[dict[str, Any]], int]:
     """As :func:`read_metrics`, and the number of lines that hold no event.
 
-    A killed run leaves a line without its end. Steps that are taken again after a resume replace
-    what had been recorded from there on.
+    A killed run leaves a line without its end. No step is there twice: a resumed run first cuts the
+    file to what it was at the checkpoint.
     """
     events: list[dict[str, Any]] = []
     unreadable = 0
@@ -193,9 +193,8 @@ def read_events(folder: Path) -> tuple[list[dict[str, Any]], int]:
             event = parse_event(line)
             if event is None:
                 unreadable += 1
-                continue
-            del events[kept_before(event, events) :]
-            events.append(event)
+            else:
+                events.append(event)
     return events, unreadable
 
 
@@ -207,15 +206,3 @@ def parse_event(line: str) -> dict[str, Any] | None:
         return None
     whole = isinstance(event, dict) and isinstance(event.get("step"), int) and "event" in event
     return event if whole else None
-
-
-def kept_before(event: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> int:
-    """How many of the events still hold, now that the run recorded ``event``."""
-    kept = len(events)
-    for place in range(len(events) - 1, -1, -1):
-        earlier = events[place]
-        if earlier["step"] < event["step"]:
-            break
-        if earlier["step"] > event["step"] or earlier["event"] == event["event"]:
-            kept = place
-    return kept
