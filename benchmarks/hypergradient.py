@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import multiprocessing
 import os
 import platform
 import statistics
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,16 +29,13 @@ from bilevel_libraries import LIBRARIES, user_lines
 from plain_formulation import plain_formulation
 
 from hdkd_dist import cli
-from hdkd_dist.method.hypergradient import Parameters
 from hdkd_dist.models import build, resolve
-from hdkd_dist.training.functional import forward_of
 from hdkd_dist.training.harmony import start_harmony
-from hdkd_dist.training.learner import Learner
+from hdkd_dist.training.learner import Learner, build_learner
 from hdkd_dist.training.memory import peak_memory_mb
 from hdkd_dist.training.network_step import train_network
 from hdkd_dist.training.settings import GammaSettings, Settings
 from hdkd_dist.training.step import LOOK_AHEADS
-from hdkd_dist.training.weights_step import replays
 
 RATE, MOMENTUM, CLASSES = 0.1, 0.9, 100
 CPU = torch.device("cpu")
@@ -104,21 +103,9 @@ def learner_of(preset: str, contestant: Contestant, dtype: torch.dtype) -> Learn
     harmony = start_harmony(settings, network.num_exits, CPU)
     harmony.gamma.data = harmony.gamma.data.to(dtype)
     harmony.temperature = harmony.temperature.to(dtype)
-    forward = forward_of(network, lambda images: images)
-    parameters: Parameters = dict(network.named_parameters())
-    return Learner(
-        engine=PlainEngine(network),
-        harmony=harmony,
-        parameters=parameters,
-        forward=forward,
-        train_forward=forward,
-        prepare=lambda images: images,
-        gradient_equilibrium=False,
-        gradient_share=1.0,
-        annealing=False,
-        settings=settings.gamma,
-        mean=list,
-        replays=replays(settings.gamma, {"gradient_accumulation_steps": 1}),
+    deepspeed = {"optimizer": {}, "gradient_accumulation_steps": 1}
+    return build_learner(
+        PlainEngine(network), harmony, lambda images: images, settings, deepspeed, mean=list
     )
 
 
@@ -173,14 +160,16 @@ def lines_of(name: str) -> int:
 
 def work(preset: str, name: str, size: int) -> None:
     """A contestant's process: a period's seconds per step for each line that arrives."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # libraries print to stdout
     step = stepper(preset, name, size, torch.float32)
     first = step()  # not timed
-    print(json.dumps({"gradient": first.tolist()}), flush=True)
+    print(json.dumps({"gradient": first.tolist()}), file=answers, flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
         step()
         seconds = (time.perf_counter() - start) / steps_of(name)
-        print(json.dumps([seconds, peak_memory_mb(CPU)]), flush=True)
+        print(json.dumps([seconds, peak_memory_mb(CPU)]), file=answers, flush=True)
 
 
 def double_backward(preset: str, kind: str, size: int, dtype: torch.dtype) -> torch.Tensor:
@@ -250,7 +239,9 @@ def available(name: str) -> bool:
 def measure(preset: str, batch: int, rounds: int, threads: int) -> dict:
     """All contestants, taking turns."""
     own = [sys.executable, __file__, "--preset", preset, "--batch", str(batch)]
-    expected = expectations(preset, batch)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        # Peak memory is inherited: this process must stay small.
+        expected = pool.submit(expectations, preset, batch).result()
     processes, firsts = {}, {}
     for name in filter(available, CONTESTANTS):
         processes[name] = subprocess.Popen(

@@ -80,7 +80,7 @@ def load_config(
     check_engine(raw, path)
     deepspeed = resolve_batch(raw, world_size, path)
     if METHODS[settings.method].learns:
-        check_look_ahead(deepspeed, settings.gamma, path)
+        check_look_ahead(deepspeed, settings, path)
     return Config(settings, deepspeed)
 
 

@@ -33,7 +33,8 @@ def join_ranks() -> torch.device:
     """Start the process group and return this rank's device."""
     deepspeed.utils.logger.setLevel(logging.WARNING)
     ranks.complete_environment()
-    deepspeed.init_distributed(dist_backend=None, verbose=False)
+    with without_shared_buffers():
+        deepspeed.init_distributed(dist_backend=None, verbose=False)
     accelerator = get_accelerator()
     if accelerator.device_name() == "cpu":
         if "OMP_NUM_THREADS" not in os.environ:
@@ -41,6 +42,20 @@ def join_ranks() -> torch.device:
         return torch.device("cpu")
     accelerator.set_device(ranks.local_rank())
     return torch.device(accelerator.device_name(ranks.local_rank()))
+
+
+@contextmanager
+def without_shared_buffers() -> Iterator[None]:
+    """Within, DeepSpeed sets up no shared memory for the collectives of its CPU *inference*.
+
+    Of that it would leave 69 MB per rank in ``/dev/shm`` behind every run.
+    """
+    local_size = os.environ.pop("LOCAL_SIZE", None)  # tells it that all ranks are on one node
+    try:
+        yield
+    finally:
+        if local_size is not None:
+            os.environ["LOCAL_SIZE"] = local_size
 
 
 def build_engine(
@@ -63,6 +78,8 @@ def build_engine(
         ),
         dist_init_required=False,
     )
+    if config.hdkd.model.compile:
+        engine.compile()
     return engine
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hdkd_dist.data.order import Share
-from hdkd_dist.training.settings import GammaSettings, Settings
+from hdkd_dist.training.settings import Settings
 
 
 def check_engine(deepspeed: Mapping[str, Any], path: str | Path) -> None:
@@ -49,17 +49,24 @@ def check_engine(deepspeed: Mapping[str, Any], path: str | Path) -> None:
         raise ValueError(f"{path}: the schedule belongs into hdkd.schedule, not into scheduler")
 
 
-def check_look_ahead(deepspeed: Mapping[str, Any], gamma: GammaSettings, path: str | Path) -> None:
+def check_look_ahead(deepspeed: Mapping[str, Any], settings: Settings, path: str | Path) -> None:
     """Refuse a kind of look-ahead that the engine's steps do not allow."""
-    if gamma.lookahead == "online":
+    lookahead = settings.gamma.lookahead
+    if lookahead == "online":
         check_online(deepspeed, path)
-    elif gamma.lookahead == "lookahead_keep_graph":
+    elif lookahead == "lookahead_keep_graph":
         accumulation = deepspeed["gradient_accumulation_steps"]
         if accumulation > 1:
             raise ValueError(
                 f'{path}: hdkd.gamma.lookahead "lookahead_keep_graph" keeps the graph of the whole '
                 f"training batch, which {accumulation} accumulation steps are meant to avoid: "
                 'use "lookahead" or "online"'
+            )
+        if settings.model.compile:
+            raise ValueError(
+                f'{path}: hdkd.gamma.lookahead "lookahead_keep_graph" runs two backward passes '
+                "through one graph, which a compiled network frees in the first: use "
+                '"lookahead" or "online", or leave out hdkd.model.compile'
             )
 
 

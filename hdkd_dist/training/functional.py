@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -27,9 +28,22 @@ def forward_of(network: nn.Module, prepare: Prepare, **arguments: Any) -> Forwar
 
     def forward(parameters: Parameters, images: Tensor) -> Tensor:
         buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-        return functional_call(network, (dict(parameters), buffers), (prepare(images),), arguments)
+        state = (dict(parameters), buffers)
+        with torch.compiler.set_stance("force_eager"):  # only the engine's passes are compiled
+            return functional_call(network, state, (prepare(images),), arguments)
 
     return forward
+
+
+def in_bf16(forward: Forward) -> Forward:
+    """``forward`` under bf16 autocast; the parameters stay in float32."""
+
+    def half(parameters: Parameters, images: Tensor) -> Tensor:
+        # The cache is for parameters that require a gradient, which a direction does not.
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, cache_enabled=False):
+            return forward(parameters, images)
+
+    return half
 
 
 def evaluation_of(
@@ -38,4 +52,9 @@ def evaluation_of(
     """The network in evaluation mode with the given buffers: images → [K, B, C]."""
     network.eval()
     state = {**dict(network.named_parameters()), **buffers}
-    return lambda images: functional_call(network, state, (prepare(images),))
+
+    def forward(images: Tensor) -> Tensor:
+        with torch.compiler.set_stance("force_eager"):
+            return functional_call(network, state, (prepare(images),))
+
+    return forward

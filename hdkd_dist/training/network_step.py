@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,13 +89,3 @@ def finish_step(learner: Learner, passes: Sequence[Pass]) -> Measures:
     ]
     losses = torch.stack([passed.losses.detach() for passed in passes]).mean(dim=0)
     return Measures(losses, torch.stack(right).sum(dim=0))
-
-
-def gradient_share(optimizer: Mapping[str, Any]) -> float:
-    """c in θ' = θ − cξ∇L_train + …, from DeepSpeed's "optimizer" section.
-
-    The step of SGD with momentum μ adds to −ξ∇L_train only what is constant in γ: the past
-    momentum and weight decay. Nesterov's takes the current gradient twice, 1 + μ in all.
-    """
-    params = optimizer.get("params", {})
-    return 1 + params.get("momentum", 0.0) if params.get("nesterov") else 1.0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import deepspeed
 import torch
@@ -19,9 +21,7 @@ from hdkd_dist.training import ranks
 from hdkd_dist.training.config import Config
 from hdkd_dist.training.engine import build_engine
 from hdkd_dist.training.harmony import Harmony, start_harmony
-from hdkd_dist.training.network_step import gradient_share
 from hdkd_dist.training.settings import DataSettings, Settings
-from hdkd_dist.training.weights_step import replays
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,13 @@ class Run:
     """Everything that one training run consists of, on one rank."""
 
     settings: Settings
+    deepspeed: Mapping[str, Any]  # the rest of the configuration, with all batch sizes
     engine: deepspeed.DeepSpeedEngine  # θ and its optimiser
     harmony: Harmony  # γ, E_k, T
     readers: Readers
     share: Share  # this rank's part of a training batch
     metaval_share: Share  # this rank's part of a meta-validation batch
     normalize: Normalize
-    gradient_share: float  # of the optimiser: see gradient_share()
-    replays: bool  # see replays()
     image_size: int  # pixels
     steps_per_epoch: int
     device: torch.device
@@ -83,14 +82,13 @@ def build_run(config: Config, manifest: Manifest, device: torch.device) -> Run:
         harmony = start_harmony(settings, network.num_exits, device)
     return Run(
         settings=settings,
+        deepspeed=config.deepspeed,
         engine=build_engine(network.to(device), config, steps),
         harmony=harmony,
         readers=readers,
         share=share,
         metaval_share=metaval_share,
         normalize=Normalize.of(manifest.image["mean"], manifest.image["std"], device),
-        gradient_share=gradient_share(config.deepspeed["optimizer"]),
-        replays=replays(settings.gamma, config.deepspeed),
         image_size=spec.input_size,
         steps_per_epoch=steps,
         device=device,

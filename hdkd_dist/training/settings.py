@@ -28,6 +28,7 @@ class ModelSettings(Section):
     preset: str
     overrides: dict[str, Any] = {}  # fields of the preset, such as {"growth": 8}
     gradient_equilibrium: bool | None = None  # None: as the method has it (only impr)
+    compile: bool = False  # the training step's passes, by torch.compile
 
 
 class DataSettings(Section):
@@ -73,6 +74,8 @@ class GammaSettings(Section):
     alpha: Fraction = 0.5  # α of Eq. 10
     average_momentum: Fraction = 0.9  # m of Eq. 9
     solver: Literal[tuple(SOLVERS)] = "jvp"
+    # Of its passes those that run in bf16 where torch_autocast does.
+    autocast: tuple[Literal["look_ahead", "validation", "forward_mode"], ...] = ()
 
 
 class RunSettings(Section):

@@ -55,7 +55,7 @@ def lookahead_step(
     harmony, parameters = learner.harmony, learner.parameters
     with recording(learner) as record:
         ahead = look_ahead(
-            learner.train_forward,
+            learner.passes.look_ahead,
             parameters,
             harmony.gamma,
             train_batch,

@@ -10,10 +10,10 @@ from hdkd_dist.data.streams import SplitReader, evaluation_pass, metaval_stream,
 from hdkd_dist.inference.anytime import count_correct
 from hdkd_dist.training import ranks
 from hdkd_dist.training.engine import averaged_buffers
-from hdkd_dist.training.functional import evaluation_of, forward_of
+from hdkd_dist.training.functional import evaluation_of
 from hdkd_dist.training.harmony import replicate
 from hdkd_dist.training.keeper import Keeper
-from hdkd_dist.training.learner import Learner
+from hdkd_dist.training.learner import build_learner
 from hdkd_dist.training.network_step import train_network
 from hdkd_dist.training.progress import Progress
 from hdkd_dist.training.reporter import Reporter
@@ -32,7 +32,14 @@ def train(run: Run, progress: Progress, reporter: Reporter, keeper: Keeper) -> N
     """
     settings, seed, harmony = run.settings, run.settings.run.seed, run.harmony
     network = run.engine.module
-    learner = learner_of(run)
+    learner = build_learner(
+        run.engine,
+        harmony,
+        run.normalize,
+        settings,
+        run.deepspeed,
+        gradient_equilibrium=run.gradient_equilibrium,
+    )
     harmonised_step = LOOK_AHEADS[settings.gamma.lookahead]
 
     pace, meter = progress.pace, progress.meter
@@ -69,26 +76,6 @@ def train(run: Run, progress: Progress, reporter: Reporter, keeper: Keeper) -> N
         reporter.epoch(progress.step, epoch, progress.validation)
         keeper.end_epoch()
     keeper.end_training()
-
-
-def learner_of(run: Run) -> Learner:
-    """The run's network and γ as the steps see them."""
-    network = run.engine.module
-    equilibrium = {"gradient_equilibrium": run.gradient_equilibrium}
-    return Learner(
-        engine=run.engine,
-        harmony=run.harmony,
-        parameters=dict(network.named_parameters()),
-        forward=forward_of(network, run.normalize),
-        train_forward=forward_of(network, run.normalize, **equilibrium),
-        prepare=run.normalize,
-        gradient_share=run.gradient_share,
-        annealing=run.settings.loss.temperature == "anneal",
-        settings=run.settings.gamma,
-        mean=ranks.mean_over_ranks,
-        replays=run.replays,
-        **equilibrium,
-    )
 
 
 def evaluate(run: Run, reader: SplitReader, keeper: Keeper) -> Tensor:

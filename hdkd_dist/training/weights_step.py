@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -14,7 +12,6 @@ from hdkd_dist.method.hypergradient import SOLVERS, Forward, Mean, Parameters, h
 from hdkd_dist.method.meta_objective import update_average
 from hdkd_dist.method.weights import step_weights
 from hdkd_dist.training.learner import Batch, Learner
-from hdkd_dist.training.settings import GammaSettings
 
 
 @dataclass(frozen=True)
@@ -26,17 +23,6 @@ class Look:
     step_size: float  # ξ in ∂θ'/∂γ_i = −ξ∇ℓ_i(θ)
     temperature: Tensor  # T of ℓ
     record: Recording | None  # of the training batch's forward pass at θ
-
-
-def replays(gamma: GammaSettings, deepspeed: Mapping[str, Any]) -> bool:
-    """Whether the forward-mode pass may take the convolutions' outputs from the training pass.
-
-    It is faster by a forward pass's convolutions. With accumulation it would cost much memory; in
-    bf16 the training pass is another one.
-    """
-    whole = gamma.train_part == 1 and deepspeed["gradient_accumulation_steps"] == 1
-    autocast = deepspeed.get("torch_autocast", {}).get("enabled", False)
-    return gamma.solver == "jvp" and whole and not autocast
 
 
 def recording(learner: Learner) -> AbstractContextManager[Recording | None]:
@@ -52,8 +38,8 @@ def learn_weights(learner: Learner, look: Look, train_batch: Batch, metaval_batc
     """
     harmony, settings = learner.harmony, learner.settings
     result = hypergradient(
-        replaying(learner.train_forward, look.record),
-        learner.forward,
+        replaying(learner.passes.forward_mode, look.record),
+        learner.passes.validation,
         look.theta,
         look.ahead,
         part_of(train_batch, settings.train_part),

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from ranks_harness import on_ranks
-from small_network import flattened, small_msdnet
+from small_network import flattened
 
 from hdkd_dist.data.normalize import Normalize
+from hdkd_dist.method.weights import METHODS
+from hdkd_dist.models import build
 from hdkd_dist.training import ranks
 from hdkd_dist.training.config import load_config
 
@@ -43,17 +45,11 @@ def micro_batches(share, step, kind):
     return [(images[p : p + size], labels[p : p + size]) for p in places]
 
 
-def train(overrides, steps=3):
-    """Three steps through the real engine; parameters, buffers and γ at the end."""
+def started(overrides):
+    """The engine of a small configuration, this rank's share and the resolved configuration."""
     import deepspeed
 
-    from hdkd_dist.training.engine import averaged_buffers, build_engine
-    from hdkd_dist.training.functional import forward_of
-    from hdkd_dist.training.harmony import replicate, start_harmony
-    from hdkd_dist.training.learner import Learner
-    from hdkd_dist.training.network_step import gradient_share
-    from hdkd_dist.training.step import LOOK_AHEADS
-    from hdkd_dist.training.weights_step import replays
+    from hdkd_dist.training.engine import build_engine
 
     deepspeed.utils.logger.setLevel(logging.ERROR)
     deepspeed.init_distributed("gloo", verbose=False)
@@ -61,29 +57,42 @@ def train(overrides, steps=3):
         file = Path(folder, "config.json")
         file.write_text(json.dumps(CONFIG))
         config = load_config(file, overrides, ranks.world_size())
+    torch.manual_seed(0)
+    network = build(config.hdkd.model.preset, 5, **config.hdkd.model.overrides).train()
     share = replace(config.share, rank=ranks.rank())
-    network = small_msdnet(seed=0)
-    engine = build_engine(network, config, steps_per_epoch=1)
-    harmony = start_harmony(config.hdkd, network.num_exits, CPU)
+    return build_engine(network, config, steps_per_epoch=1), share, config
+
+
+def taught(engine, config):
+    """A fresh γ and the learner that moves it and the engine's network."""
+    from hdkd_dist.training.harmony import start_harmony
+    from hdkd_dist.training.learner import build_learner
+
+    harmony = start_harmony(config.hdkd, engine.module.num_exits, CPU)
     normalize = Normalize.of([0.5] * 3, [0.25] * 3, CPU)
-    learner = Learner(
-        engine=engine,
-        harmony=harmony,
-        parameters=dict(network.named_parameters()),
-        forward=forward_of(network, normalize),
-        train_forward=forward_of(network, normalize),
-        prepare=normalize,
-        gradient_equilibrium=False,
-        gradient_share=gradient_share(config.deepspeed["optimizer"]),
-        annealing=False,
-        settings=config.hdkd.gamma,
-        mean=ranks.mean_over_ranks,
-        replays=replays(config.hdkd.gamma, config.deepspeed),
+    equilibrium = METHODS[config.hdkd.method].gradient_equilibrium
+    return build_learner(
+        engine,
+        harmony,
+        normalize,
+        config.hdkd,
+        config.deepspeed,
+        gradient_equilibrium=equilibrium,
     )
+
+
+def train(overrides, steps=3):
+    """Three steps through the real engine; parameters, buffers and γ at the end."""
+    from hdkd_dist.training.engine import averaged_buffers
+    from hdkd_dist.training.harmony import replicate
+    from hdkd_dist.training.step import LOOK_AHEADS
+
+    engine, share, config = started(overrides)
+    network, learner = engine.module, taught(engine, config)
+    harmony = learner.harmony
     harmonised_step = LOOK_AHEADS[config.hdkd.gamma.lookahead]
     start = flattened(network).detach().clone()
     rates, gradients, drift = [], [], 0.0
-    network.train()
     for step in range(steps):
         rates.append(engine.get_lr()[0])
         batch = micro_batches(share, step, 0)
@@ -177,3 +186,21 @@ def test_bf16_autocast_trains_and_keeps_gamma_in_float32(kind, one_process):
     assert 1e-4 < difference(*moves) < 0.3  # bf16 was used, and it trains the same network
     if kind["hdkd.gamma.lookahead"] == "lookahead":  # no step in bf16 comes before it
         assert difference(result["first_gradient"], one_process["first_gradient"]) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["lookahead", "online"])
+def test_passes_of_the_gamma_step_run_in_bf16_where_asked(kind):
+    """Each of them moves the hypergradient by what bf16 rounds away, and not by more."""
+    half = {
+        "hdkd.gamma.lookahead": kind,
+        "torch_autocast": {"enabled": True, "dtype": "bfloat16"},
+    }
+    choices = [[], ["validation"], ["forward_mode"], ["look_ahead", "validation", "forward_mode"]]
+    overrides = [{**half, "hdkd.gamma.autocast": choice} for choice in choices]
+    exact, *rounded = (run["first_gradient"] for run in on_ranks(1, train_each, overrides)[0])
+    for gradient in rounded:
+        assert 1e-5 < difference(gradient, exact) < 0.2
+
+
+def train_each(overrides):
+    return [train(choice, steps=1) for choice in overrides]

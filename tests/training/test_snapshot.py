@@ -28,14 +28,11 @@ class Training:
         import deepspeed
 
         from hdkd_dist.training.engine import build_engine
-        from hdkd_dist.training.functional import forward_of
         from hdkd_dist.training.gradient_norm import note_gradients
         from hdkd_dist.training.harmony import start_harmony
-        from hdkd_dist.training.learner import Learner
+        from hdkd_dist.training.learner import build_learner
         from hdkd_dist.training.meter import Meter
-        from hdkd_dist.training.network_step import gradient_share
         from hdkd_dist.training.progress import Progress
-        from hdkd_dist.training.weights_step import replays
 
         deepspeed.utils.logger.setLevel(logging.ERROR)
         deepspeed.init_distributed("gloo", verbose=False)
@@ -55,20 +52,7 @@ class Training:
             steps_per_epoch=2,
         )
         normalize = Normalize.of([0.5] * 3, [0.25] * 3, CPU)
-        self.learner = Learner(
-            engine=engine,
-            harmony=harmony,
-            parameters=dict(network.named_parameters()),
-            forward=forward_of(network, normalize),
-            train_forward=forward_of(network, normalize),
-            prepare=normalize,
-            gradient_equilibrium=False,
-            gradient_share=gradient_share(config.deepspeed["optimizer"]),
-            annealing=True,
-            settings=config.hdkd.gamma,
-            mean=ranks.mean_over_ranks,
-            replays=replays(config.hdkd.gamma, config.deepspeed),
-        )
+        self.learner = build_learner(engine, harmony, normalize, config.hdkd, config.deepspeed)
         self.progress = Progress(Meter(network.num_exits, CPU))
         self.shards = ranks.world_size() if engine.zero_optimization_stage() else 1
         self.note = lambda: note_gradients(

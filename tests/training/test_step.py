@@ -15,12 +15,12 @@ from hdkd_dist.method.weights import METHODS
 from hdkd_dist.models import build
 from hdkd_dist.training.functional import forward_of
 from hdkd_dist.training.harmony import start_harmony
-from hdkd_dist.training.learner import Learner
+from hdkd_dist.training.learner import Passes, build_learner
 from hdkd_dist.training.meter import Meter
-from hdkd_dist.training.network_step import gradient_share, train_network
+from hdkd_dist.training.network_step import train_network
 from hdkd_dist.training.settings import Settings
 from hdkd_dist.training.step import LOOK_AHEADS
-from hdkd_dist.training.weights_step import Look, learn_weights, replays
+from hdkd_dist.training.weights_step import Look, learn_weights
 
 RATE = 0.1
 SETTINGS = {
@@ -58,19 +58,15 @@ def settings_of(method, **gamma):
 
 def learner_of(network, settings, device, accumulation, equilibrium=False, mean=list, **sgd):
     normalize = Normalize.of([0.5] * 3, [0.25] * 3, device)
-    return Learner(
-        engine=PlainEngine(network, accumulation, **sgd),
-        harmony=start_harmony(settings, network.num_exits, device),
-        parameters=dict(network.named_parameters()),
-        forward=forward_of(network, normalize),
-        train_forward=forward_of(network, normalize, gradient_equilibrium=equilibrium),
-        prepare=normalize,
+    deepspeed = {"optimizer": {"params": sgd}, "gradient_accumulation_steps": accumulation}
+    return build_learner(
+        PlainEngine(network, accumulation, **sgd),
+        start_harmony(settings, network.num_exits, device),
+        normalize,
+        settings,
+        deepspeed,
         gradient_equilibrium=equilibrium,
-        gradient_share=gradient_share({"params": sgd}),
-        annealing=settings.loss.temperature == "anneal",
-        settings=settings.gamma,
         mean=mean,
-        replays=replays(settings.gamma, {"gradient_accumulation_steps": accumulation}),
     )
 
 
@@ -205,7 +201,7 @@ def double_learner(settings, accumulation=1, mean=list, **sgd):
         return (images.double() - 127.5) / 63.75
 
     forward = forward_of(network, prepare)
-    return replace(learner, prepare=prepare, forward=forward, train_forward=forward)
+    return replace(learner, prepare=prepare, passes=Passes(forward, forward, forward))
 
 
 def gamma_step(gamma, train_batch, metaval_batch, mean=list):
@@ -282,7 +278,9 @@ def test_online_differentiates_the_real_optimiser_step(nesterov, accumulation):
     learner.harmony.average_ce = average
     _, found = LOOK_AHEADS["online"](learner, batches, metaval_batch, RATE)
 
-    ahead, ce, gamma = real_step(learner.forward, gamma, before, batches, metaval_batch, **sgd)
+    ahead, ce, gamma = real_step(
+        learner.passes.validation, gamma, before, batches, metaval_batch, **sgd
+    )
     for name, value in learner.parameters.items():
         torch.testing.assert_close(value, ahead[name], rtol=1e-9, atol=1e-12)
     (expected,) = torch.autograd.grad(meta_objective(ce, average, settings.gamma.alpha), gamma)
