@@ -28,6 +28,7 @@ from hdkd_dist.training.gradient_norm import note_gradients
 from hdkd_dist.training.keeper import Keeper, Origin, Stopped
 from hdkd_dist.training.meter import Meter
 from hdkd_dist.training.progress import Progress
+from hdkd_dist.training.pulse import Pulse
 from hdkd_dist.training.reporter import Reporter
 from hdkd_dist.training.resume import (
     CHECKPOINTS,
@@ -42,7 +43,7 @@ from hdkd_dist.training.signals import StopRequests
 from hdkd_dist.training.snapshot import read_snapshot
 from hdkd_dist.training.tracking import Tracker
 from hdkd_dist.training.trainer import evaluate, train
-from hdkd_dist.training.watchdog import Pulse, Watchdog
+from hdkd_dist.training.watchdog import Watchdog
 
 
 def execute(
