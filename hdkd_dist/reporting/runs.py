@@ -14,7 +14,7 @@ from hdkd_dist.inference.results import FILE_NAME
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.reporting.structure import Config, Results, is_measured, read_object
 from hdkd_dist.training import names
-from hdkd_dist.training.tracking import METRICS, read_events
+from hdkd_dist.training.metrics import METRICS, read_events
 
 Event = Mapping[str, Any]
 UNKNOWN = "?"

@@ -19,7 +19,7 @@ from hdkd_dist.training.checkpoint import (
 from hdkd_dist.training.config import Config
 from hdkd_dist.training.fit import check_fit
 from hdkd_dist.training.folder import hold
-from hdkd_dist.training.tracking import METRICS
+from hdkd_dist.training.metrics import METRICS
 
 CHECKPOINTS = "checkpoints"  # in a run's folder
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from hdkd_dist.training.tracking import read_events, run_folders
+from hdkd_dist.training.metrics import read_events, run_folders
 
 
 def line(event, step, **values):
