@@ -31,7 +31,7 @@ MAY_IMPORT = {  # folder → third-party packages, folders of the house
         {"training", "method", "models", "data", "inference", "cli"},
     ),
     "reporting": (
-        {"plotly", "jinja2", "markupsafe"},
+        {"plotly", "jinja2", "markupsafe", "pydantic"},
         {"reporting", "training", "method", "inference", "__version__"},
     ),
 }

@@ -11,7 +11,7 @@ from entry_points import call, deepspeed, write_config
 from safetensors.torch import load_file
 
 from hdkd_dist.data.digits import prepare_digits
-from hdkd_dist.training.tracking import read_metrics
+from hdkd_dist.training.metrics import read_metrics
 
 WEIGHTS = "checkpoints/final/model.safetensors"
 

@@ -59,10 +59,8 @@ def draw_anytime(exits: Rows, title: str, file: Path) -> None:
         axes.plot(column(exits, "mmac"), column(exits, "val_top1"), "s--", label="validation", ms=4)
         for row in exits:
             place = (row["mmac"], min(row["top1"], row["val_top1"]))
-            axes.annotate(
-                f"exit {row['exit']}", place, (0, -13), textcoords="offset points", ha="center"
-            )
-        axes.margins(x=0.08, y=0.15)
+            axes.annotate(f"exit {row['exit']}", place, (4, -12), textcoords="offset points")
+        axes.margins(x=0.12, y=0.15)
         axes.set(xlabel=COST, ylabel=ACCURACY, title=title)
         axes.legend()
 

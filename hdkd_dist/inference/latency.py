@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from hdkd_dist.inference.confidence import top_probability
 from hdkd_dist.models import MultiExitNetwork, State
 
 ROUNDS = 7
+SECONDS = 1.0  # of measuring at least: a few milliseconds may be a bad moment
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,11 @@ def sizes_up_to(batch: int) -> list[int]:
 
 @torch.inference_mode()
 def measure_stages(
-    network: MultiExitNetwork, image_size: int, sizes: Sequence[int], rounds: int = ROUNDS
+    network: MultiExitNetwork,
+    image_size: int,
+    sizes: Sequence[int],
+    rounds: int = ROUNDS,
+    seconds: float = SECONDS,
 ) -> StageTimes:
     """Time every stage with its classifier and the look at its confidence; medians.
 
@@ -73,13 +79,17 @@ def measure_stages(
         network: in evaluation mode, where it shall run.
         image_size: side in pixels.
         sizes: images in a batch.
-        rounds: measurements; one more, before them, does not count.
+        rounds: measurements at least; one more, before them, does not count.
+        seconds: how long to measure at least.
     """
     device = next(network.parameters()).device
     found: list[list[list[float]]] = [[] for _ in sizes]
     batches = [torch.randn(size, 3, image_size, image_size, device=device) for size in sizes]
-    for turn in range(rounds + 1):
-        for seconds, images in zip(found, batches, strict=True):
+    begin = time.perf_counter()
+    for turn in itertools.count():
+        if turn > rounds and time.perf_counter() - begin > seconds:
+            break
+        for times, images in zip(found, batches, strict=True):
             state = [images]
             stages = []
             for k in range(network.num_exits):
@@ -87,7 +97,7 @@ def measure_stages(
                 state = _stage(network, k, state)
                 stages.append(time.perf_counter() - start)
             if turn:
-                seconds.append(stages)
+                times.append(stages)
     medians = [[statistics.median(stage) for stage in zip(*s, strict=True)] for s in found]
     return StageTimes(list(sizes), np.array(medians))
 

@@ -8,7 +8,10 @@ from torch import Tensor, nn
 from hdkd_dist.models.layers import MergedConv2d
 
 State = list[Tensor]
-"""Feature maps ``[B, channels, height, width]``, finest first; at the start ``[images]``."""
+"""Feature maps ``[B, channels, height, width]``, finest first; at the start ``[images]``.
+
+A stage gives maps of its own, which its caller may overwrite.
+"""
 
 
 class MultiExitNetwork(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from typing import Any
 
 from hdkd_dist.inference.results import FILE_NAME
 from hdkd_dist.method.weights import METHODS
+from hdkd_dist.reporting.structure import Config, Results, is_measured, read_object
 from hdkd_dist.training import names
-from hdkd_dist.training.tracking import METRICS, read_events
+from hdkd_dist.training.metrics import METRICS, read_events
 
 Event = Mapping[str, Any]
 UNKNOWN = "?"
@@ -59,7 +59,7 @@ class Run:
     @cached_property
     def epochs(self) -> list[Event]:
         """The records of validations."""
-        return [event for event in self.events if event["event"] == "epoch"]
+        return [event for event in self.events if event["event"] == "epoch" and "epoch" in event]
 
     @property
     def progress(self) -> str:
@@ -131,7 +131,7 @@ class Run:
     def gamma_start(self) -> dict[str, float]:
         """γ₀ by name; before a run's end, γ at its first record."""
         shown = self.members(names.GAMMA)
-        if "gamma" in self.results:
+        if self.results.get("gamma"):
             return names.gamma_by_name(self.results["gamma"]["initial"], shown)
         return {name: self.steps[0][name] for name in shown}
 
@@ -150,9 +150,11 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 def read_run(folder: Path, name: str) -> Run:
     """One run; files that are missing or damaged are noted, for the others may be fine."""
-    config, config_note = read_object(folder / "config.json")
-    results, results_note = read_object(folder / FILE_NAME)
-    events, unreadable = read_events(folder)
+    config, config_note = read_object(folder / "config.json", Config)
+    results, results_note = read_object(folder / FILE_NAME, Results)
+    recorded, unreadable = read_events(folder)
+    events = [event for event in recorded if is_measured(event)]
+    unreadable += len(recorded) - len(events)
     lines = f"{unreadable} line(s) of {METRICS} are cut or damaged" if unreadable else None
     if config is None:
         config, config_note = {}, config_note or "config.json is missing"
@@ -164,16 +166,3 @@ def read_run(folder: Path, name: str) -> Run:
         written=(folder / METRICS).stat().st_mtime,
         notes=[note for note in (config_note, results_note, lines) if note],
     )
-
-
-def read_object(file: Path) -> tuple[dict[str, Any] | None, str | None]:
-    """A JSON object, None if there is none, and what is wrong with the file."""
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None, None
-    except (OSError, ValueError) as error:
-        return None, f"{file.name} cannot be read ({error})"
-    if not isinstance(value, dict):
-        return None, f"{file.name} holds no object"
-    return value, None

@@ -10,7 +10,7 @@ import wandb_workspaces.workspaces as ws
 
 from hdkd_dist import cli
 from hdkd_dist.training import names
-from hdkd_dist.training.tracking import read_metrics, run_folders
+from hdkd_dist.training.metrics import read_metrics, run_folders
 
 STEP = wr.Metric("step")  # counts optimiser steps, also across a resume
 METHOD = wr.Config("hdkd.method")

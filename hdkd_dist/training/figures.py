@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 from hdkd_dist.inference.results import FILE_NAME
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.training import names
-from hdkd_dist.training.tracking import read_metrics
+from hdkd_dist.training.metrics import read_metrics
 
 
 def draw_figures(folder: Path) -> list[Path]:

@@ -14,11 +14,11 @@ from hdkd_dist.inference.anytime import percentages
 from hdkd_dist.training import checkpoint, ranks
 from hdkd_dist.training.ballot import NOTHING, SAVE, Ballot
 from hdkd_dist.training.progress import Progress
+from hdkd_dist.training.pulse import Pulse
 from hdkd_dist.training.run import Run
 from hdkd_dist.training.signals import STOPPED, StopRequests
 from hdkd_dist.training.snapshot import write_snapshot
 from hdkd_dist.training.tracking import warn
-from hdkd_dist.training.watchdog import Pulse
 
 # A best epoch is saved unless that came sooner than this many times what a save takes.
 BEST_PAUSE = 100

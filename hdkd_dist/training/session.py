@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from safetensors.torch import save_file
-from torch import Tensor
-
 from hdkd_dist.data.digits import prepare_digits
 from hdkd_dist.data.local_copy import make_local_copy, read_local_copy
 from hdkd_dist.data.manifest import EMBEDDED, Manifest, data_folder, read_manifest
-from hdkd_dist.inference.results import exit_rows, table, update_results
 from hdkd_dist.inference.trained import WEIGHTS
-from hdkd_dist.method.layout import LossLayout
-from hdkd_dist.models import exit_costs
 from hdkd_dist.training import ranks
 from hdkd_dist.training.config import Config
-from hdkd_dist.training.engine import joined_ranks, network_state
-from hdkd_dist.training.figures import draw_figures
+from hdkd_dist.training.engine import joined_ranks
 from hdkd_dist.training.folder import check_seen, hold
 from hdkd_dist.training.gradient_norm import note_gradients
 from hdkd_dist.training.keeper import Keeper, Origin, Stopped
 from hdkd_dist.training.meter import Meter
+from hdkd_dist.training.outcome import finish
 from hdkd_dist.training.progress import Progress
+from hdkd_dist.training.pulse import Pulse
 from hdkd_dist.training.reporter import Reporter
 from hdkd_dist.training.resume import (
     CHECKPOINTS,
@@ -42,7 +36,7 @@ from hdkd_dist.training.signals import StopRequests
 from hdkd_dist.training.snapshot import read_snapshot
 from hdkd_dist.training.tracking import Tracker
 from hdkd_dist.training.trainer import evaluate, train
-from hdkd_dist.training.watchdog import Pulse, Watchdog
+from hdkd_dist.training.watchdog import Watchdog
 
 
 def execute(
@@ -183,48 +177,3 @@ def open_folder(folder: Path, config: Config, start: Start) -> TextIO:
             f"cannot write the run to {folder}: {error}; choose another --out"
         ) from None
     return lock
-
-
-def finish(
-    run: Run,
-    manifest: Manifest,
-    progress: Progress,
-    test: Tensor | None,
-    reporter: Reporter,
-    folder: Path,
-) -> None:
-    """Leave weights, results and pictures; collective."""
-    network = run.engine.module
-    state = network_state(network)
-    replicas = ranks.gather_from_ranks(run.harmony.gamma)
-    if ranks.rank() != 0:
-        return
-    save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
-    rows = exit_rows(exit_costs(network, run.image_size), progress.validation, test)
-    gamma = run.harmony.record(LossLayout(network.num_exits))
-    gamma["sha256_by_rank"] = [digest(replica) for replica in replicas]
-    speed = {"steps": run.steps, **progress.pace.record()}
-    update_results(
-        folder, {**describe(run, manifest), "exits": rows, "gamma": gamma, "train": speed}
-    )
-    pictures = draw_figures(folder)
-    reporter.finish(run.steps, rows, pictures)
-    print(table(rows))
-    print(f"{folder}: weights, results.json, metrics.jsonl, {', '.join(p.name for p in pictures)}")
-
-
-def digest(tensor: Tensor) -> str:
-    """sha256 of a tensor's bits."""
-    return hashlib.sha256(tensor.cpu().numpy().tobytes()).hexdigest()
-
-
-def describe(run: Run, manifest: Manifest) -> dict[str, Any]:
-    """What was trained, on what."""
-    settings = run.settings
-    return {
-        "method": settings.method,
-        "dataset": manifest.name,
-        "preset": settings.model.preset,
-        "seed": settings.run.seed,
-        "world_size": run.share.world_size,
-    }

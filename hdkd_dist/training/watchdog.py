@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, TypeVar
 
 import torch.distributed as dist
 
 from hdkd_dist.training import ranks
+from hdkd_dist.training.processes import introduce, is_dead, neighbours
+from hdkd_dist.training.pulse import Pulse
 from hdkd_dist.training.signals import STOPPED, leave
-
-Item = TypeVar("Item")
 
 LOST = 76  # exit status: another rank was lost; --resume auto goes on from the last checkpoint
 SILENCE = 60.0  # seconds without a sign of life after which a process counts as lost
@@ -33,40 +29,6 @@ LINGER = 3  # rounds for which rank 0 keeps a verdict readable; failures of the 
 VERDICT = "verdict"
 BROKEN = ("gloo", "nccl", "connection", "closed by peer", "broken pipe", "timed out")
 UNTIMED = ("preparing", "finishing")  # places in which a rank may stay for hours
-
-
-@dataclass
-class Pulse:
-    """How far the main thread has come."""
-
-    count: int = 0  # rises with every movement, equally on all ranks
-    step: int = 0
-    place: str = "preparing"
-
-    def moved(self, place: str, step: int | None = None) -> None:
-        """The main thread has got to ``place``."""
-        self.place = place
-        self.step = self.step if step is None else step
-        self.count += 1
-
-    def reading(self, batches: Iterator[Item]) -> Iterator[Item]:
-        """The same batches; waiting for one is another place than working with it."""
-        while True:
-            self.moved("reading data")
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            self.moved("computing")
-            yield batch
-
-
-class Process(NamedTuple):
-    """A rank's process."""
-
-    host: str
-    pid: int
-    started: str  # by the system's clock, so that a reused pid is not mistaken for it
 
 
 @dataclass
@@ -225,39 +187,6 @@ class Watchdog:
         if int(status) == LOST:
             text = f"\nerror: {text}: all ranks end; {hint}"  # on a line below a progress bar
         leave(text if speak else "", int(status))
-
-
-def introduce() -> list[Process]:
-    """Every rank's process; collective."""
-    processes: list[Process | None] = [None] * ranks.world_size()
-    own = Process(socket.gethostname(), os.getpid(), state_of(os.getpid())[1])
-    dist.all_gather_object(processes, own, group=ranks.host_group())
-    return processes
-
-
-def neighbours(processes: list[Process]) -> list[int]:
-    """The other ranks whose processes can be seen from here (containers may hide them)."""
-    here = processes[ranks.rank()].host
-    return [
-        rank
-        for rank, process in enumerate(processes)
-        if rank != ranks.rank() and process.host == here and not is_dead(process)
-    ]
-
-
-def is_dead(process: Process) -> bool:
-    """Whether a process of this host has ended."""
-    state, started = state_of(process.pid)
-    return state in ("", "Z", "X") or started != process.started
-
-
-def state_of(pid: int) -> tuple[str, str]:
-    """The system's letter for a process's state, and when it started; empty if there is none."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return "", ""
-    return fields[0], fields[19]
 
 
 def shared_store(timeout: timedelta) -> dist.TCPStore:

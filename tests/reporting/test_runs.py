@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import json
 
 import pytest
 from recorded_run import record_run, settings
 
+from hdkd_dist.reporting import page
 from hdkd_dist.reporting.differences import comparable, differences
 from hdkd_dist.reporting.runs import read_runs
 
@@ -64,6 +66,49 @@ def test_missing_and_damaged_files_are_noted(tmp_path):
     assert run.notes[0] == "config.json is missing"
     assert run.notes[1].startswith("results.json cannot be read")
     assert run.validation == pytest.approx([35, 35.5, 36])
+
+
+FAULTS = {
+    "a list": ("results.json", lambda _: [1], "Input should be"),
+    "rows of another version": ("results.json", lambda r: {**r, "exits": [{"top1": 9}]}, "exits.0"),
+    "no rows": ("results.json", lambda r: {**r, "exits": None}, "exits"),
+    "a word": ("results.json", lambda r: {**r, "train": {"seconds": "long"}}, "train.seconds"),
+    "gamma of others": (
+        "results.json",
+        lambda r: {**r, "gamma": {"initial": {"ce": [1], "kd": [[0]]}}},
+        "gamma is not that of 3 exits",
+    ),
+    "no section": ("config.json", lambda _: {"hdkd": None}, "hdkd"),
+    "another section": ("config.json", lambda _: {"hdkd": {"model": ["x"]}}, "hdkd.model"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_files_of_another_structure_are_noted_and_left_out(tmp_path, fault):
+    name, change, place = FAULTS[fault]
+    folder = record_run(tmp_path / "one")
+    file = folder / name
+    file.write_text(json.dumps(change(json.loads(file.read_text()))))
+    [run] = read_runs([folder])
+    [note] = run.notes
+    assert note.startswith(f"{name} is damaged or of another version (")
+    assert place in note
+    assert run.validation == pytest.approx([35, 35.5, 36])  # as metrics.jsonl has it
+    assert note in html.unescape(page.render([run]))
+
+
+def test_records_that_are_no_measurements_are_noted_and_left_out(tmp_path):
+    folder = record_run(tmp_path / "one", finished=False)
+    metrics = folder / "metrics.jsonl"
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    lines[0]["gamma/ce_1"], lines[1]["loss/ce_1"] = None, "low"
+    del lines[-1]["epoch"]
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    [run] = read_runs([folder])
+    assert run.notes == ["2 line(s) of metrics.jsonl are cut or damaged"]
+    assert [event["step"] for event in run.steps] == [6, 8, 10, 12]
+    assert len(run.epochs) == 2
+    page.render([run])
 
 
 def test_fixed_weights_do_not_learn(tmp_path):

@@ -11,7 +11,7 @@ from recorded_run import record_run, settings
 
 from hdkd_dist import cli
 from hdkd_dist.training import dashboard
-from hdkd_dist.training.tracking import read_metrics
+from hdkd_dist.training.metrics import read_metrics
 
 K = 3
 

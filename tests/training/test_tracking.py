@@ -8,8 +8,9 @@ import pytest
 from test_checkpoint import limited_files
 
 from hdkd_dist.training import tracking
+from hdkd_dist.training.metrics import read_metrics
 from hdkd_dist.training.settings import RunSettings
-from hdkd_dist.training.tracking import Tracker, read_metrics
+from hdkd_dist.training.tracking import Tracker
 
 LONG = {"a long event": "x" * 6000}
 DISABLED = RunSettings(wandb="disabled")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from hdkd_dist.training.tracking import read_events, read_metrics, run_folders
+from hdkd_dist.training.metrics import read_events, run_folders
 
 
 def line(event, step, **values):
@@ -30,23 +30,6 @@ def test_a_file_cut_anywhere_gives_its_whole_lines(tmp_path):
         if cut.endswith("}"):  # only its line feed is missing
             complete, cut = [*complete, json.loads(cut)], ""
         assert read_events(write(tmp_path, text[:end])) == (complete, int(bool(cut)))
-
-
-def places(folder):
-    return [(event["event"], event["step"], event.get("again")) for event in read_metrics(folder)]
-
-
-def test_steps_taken_again_replace_those_before_the_resume(tmp_path):
-    again = [line("step", 4, again=1), line("epoch", 4, again=1), line("step", 6, again=1)]
-    expected = [("step", 2, None), ("step", 4, 1), ("epoch", 4, 1), ("step", 6, 1)]
-    assert places(write(tmp_path, "".join(WHOLE + again))) == expected
-    assert places(write(tmp_path, "".join(WHOLE[:3] + again))) == expected
-    cut = "".join(WHOLE)[:-7]  # the resumed run appends to the line that was cut
-    assert places(write(tmp_path, cut + line("x", 0) + "".join(again))) == expected
-    assert places(write(tmp_path, "".join(WHOLE) + line("step", 3))) == [
-        ("step", 2, None),
-        ("step", 3, None),
-    ]
 
 
 def test_lines_that_hold_no_event_are_counted(tmp_path):

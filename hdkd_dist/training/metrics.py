@@ -1,0 +1,63 @@
+"""Reading ``metrics.jsonl``, also of a run that is still writing, or was killed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+METRICS = "metrics.jsonl"
+
+
+def run_folders(words: Sequence[str]) -> list[Path]:
+    """The folders among these, or among what these patterns match, that hold ``metrics.jsonl``.
+
+    Raises:
+        ValueError: if a name leads nowhere, or none leads to a run.
+    """
+    folders: dict[Path, None] = {}
+    for word in map(str, words):
+        matches = sorted(glob(word))
+        if not matches:
+            raise ValueError(f"there is no {word}: name folders of runs, as in --runs runs/*")
+        folders |= {Path(match).resolve(): None for match in matches}
+    found = [folder for folder in folders if (folder / METRICS).is_file()]
+    if not found:
+        named = ", ".join(map(str, words)) or "nothing"
+        raise ValueError(f"no folder that holds {METRICS} among {named}: name those of runs")
+    return found
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The events of a run, in order; also of one that is still writing, or was killed."""
+    return read_events(folder)[0]
+
+
+def read_events(folder: Path) -> tuple[list[dict[str, Any]], int]:
+    """As :func:`read_metrics`, and the number of lines that hold no event.
+
+    A killed run leaves a line without its end. No step is there twice: a resumed run first cuts the
+    file to what it was at the checkpoint.
+    """
+    events: list[dict[str, Any]] = []
+    unreadable = 0
+    with (folder / METRICS).open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            event = parse_event(line)
+            if event is None:
+                unreadable += 1
+            else:
+                events.append(event)
+    return events, unreadable
+
+
+def parse_event(line: str) -> dict[str, Any] | None:
+    """The event that a line holds, if it holds one."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    whole = isinstance(event, dict) and isinstance(event.get("step"), int) and "event" in event
+    return event if whole else None
