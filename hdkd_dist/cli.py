@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -44,6 +44,20 @@ def run(main: Callable[..., None], arguments: Sequence[str] | None = None) -> No
         if os.environ.get(TRACEBACK):
             raise
         fail(error)
+
+
+def run_command(commands: Mapping[str, Callable[..., None]]) -> None:
+    """Run that of several entry points which the first word names, with the flags behind it."""
+    name, *words = sys.argv[1:] or [""]
+    if name not in commands:
+        known = ", ".join(commands)
+        given = f", not {name!r}" if name else ""
+        fail(
+            ValueError(
+                f"the first word must be one of {known}{given}; {known.split(',')[0]} --help"
+            )
+        )
+    run(commands[name], words)
 
 
 def fail(error: ValueError) -> NoReturn:

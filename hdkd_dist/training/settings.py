@@ -73,6 +73,7 @@ class GammaSettings(Section):
     alpha: Fraction = 0.5  # α of Eq. 10
     average_momentum: Fraction = 0.9  # m of Eq. 9
     solver: Literal[tuple(SOLVERS)] = "jvp"
+    replay_sum: str | None = None  # a run whose Σγ/Σγ₀ multiplies γ₀ step by step, as a control
 
 
 class RunSettings(Section):

@@ -1,0 +1,289 @@
+"""The paper's claims, each with the comparisons that decide it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from hdkd_dist.method.weights import METHODS
+from hdkd_dist.paper.records import Record, nested
+from hdkd_dist.paper.scales import Scale
+from hdkd_dist.paper.statistics import (
+    MARGIN,
+    Interval,
+    Statement,
+    Verdict,
+    interval,
+    judge,
+    together,
+)
+from hdkd_dist.paper.studies import (
+    Choose,
+    Row,
+    ablation_bench,
+    controls,
+    equilibrium,
+    plain,
+    table_3,
+)
+from hdkd_dist.paper.trials import Trial
+from hdkd_dist.paper.tuning import SISTERS
+
+ACCURACY = "top1"
+NO_LESS: Statement = "above 0"
+LESS: Statement = "below 0"
+NO_GAIN: Statement = f"below {MARGIN:g}"
+EQUAL: Statement = f"within ±{MARGIN:g}"
+
+
+def early(record: Record) -> float:
+    """Mean over the first half of the exits."""
+    exits = record.exits(ACCURACY)
+    return statistics.fmean(exits[: len(exits) // 2])
+
+
+def late(record: Record) -> float:
+    """Mean over the second half of the exits."""
+    exits = record.exits(ACCURACY)
+    return statistics.fmean(exits[len(exits) // 2 :])
+
+
+def budgets(record: Record, key: str = ACCURACY) -> list[float]:
+    """Accuracy at each budget."""
+    return [row[key] for row in nested(record.values)["budgeted"]]
+
+
+def optimism(record: Record) -> float:
+    """How much better the thresholds look on the split on which they were found."""
+    found, measured = budgets(record, "val_top1"), budgets(record)
+    return statistics.fmean(a - b for a, b in zip(found, measured, strict=True))
+
+
+# What is compared, of one run, in points of top-1 on the test split.
+QUANTITIES: dict[str, Callable[[Record], float]] = {
+    "all exits": lambda record: statistics.fmean(record.exits(ACCURACY)),
+    "early exits": early,
+    "late exits": late,
+    "late less early exits": lambda record: late(record) - early(record),
+    "last exit": lambda record: record.exits(ACCURACY)[-1],
+    "all budgets": lambda record: statistics.fmean(budgets(record)),
+    "validation less test, all budgets": optimism,
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A difference of runs with the same seed, and what is stated of it.
+
+    Attributes:
+        title: for people: HDKD − DBT.
+        plus: these trials' quantities are added …
+        minus: … and these subtracted.
+        quantity: a key of ``QUANTITIES``.
+        statement: what the claim says of the difference.
+        control: whether it only tells where a gain comes from and does not count for the verdict.
+    """
+
+    title: str
+    plus: Sequence[Trial]
+    minus: Sequence[Trial]
+    quantity: str
+    statement: Statement
+    control: bool = False
+
+    def differences(self, records: Mapping[str, Record], seeds: Sequence[int]) -> list[float]:
+        """Over the seeds for which all runs are there."""
+        measure = QUANTITIES[self.quantity]
+        values = []
+        for seed in seeds:
+            plus, minus = (
+                [records.get(trial.with_seed(seed).name) for trial in trials]
+                for trials in (self.plus, self.minus)
+            )
+            if None not in [*plus, *minus]:
+                values.append(sum(map(measure, plus)) - sum(map(measure, minus)))
+        return values
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One line of the paper."""
+
+    text: str
+    comparisons: Sequence[Comparison]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim and what has been found."""
+
+    claim: Claim
+    found: Sequence[Interval | None]  # by comparison
+    verdicts: Sequence[Verdict]  # by comparison
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the claim: its comparisons together, controls left out."""
+        return together(
+            [
+                verdict
+                for comparison, verdict in zip(self.claim.comparisons, self.verdicts, strict=True)
+                if not comparison.control
+            ]
+        )
+
+
+def judged(claim: Claim, records: Mapping[str, Record], seeds: Sequence[int]) -> Judged:
+    """Hold a claim against the records."""
+    found = [interval(each.differences(records, seeds)) for each in claim.comparisons]
+    verdicts = [
+        judge(each, comparison.statement)
+        for each, comparison in zip(found, claim.comparisons, strict=True)
+    ]
+    return Judged(claim, found, verdicts)
+
+
+def claims(scale: Scale, choose: Choose) -> Iterator[Claim]:
+    """All of them, for runs at a scale."""
+    bench = ablation_bench(scale)
+    base = {name: plain(scale, bench, bench.ablation_size, name, choose) for name in METHODS}
+    titles = {name: method.title for name, method in METHODS.items()}
+
+    def less(a: str, b: str, where: str, statement: Statement = NO_LESS) -> Comparison:
+        return Comparison(f"{titles[a]} − {titles[b]}", [base[a]], [base[b]], where, statement)
+
+    taught = [name for name, method in METHODS.items() if method.teachers != "none"]
+    yield Claim(
+        "Every method with distillation beats MSDNet at the early exits, and NaiveDKD beats DBT there.",
+        [
+            *(less(name, "msdnet", "early exits") for name in taught),
+            less("naive_dkd", "dbt", "early exits"),
+        ],
+    )
+    yield Claim(
+        "DBT and NaiveDKD stagnate or lose at the last exit.",
+        [less(name, "msdnet", "last exit", NO_GAIN) for name in ("dbt", "naive_dkd")],
+    )
+    controlled = by_sister(controls(scale, choose))
+    for learned, sister in SISTERS.items():
+        yield Claim(
+            f"Harmonised weights help: {titles[learned]} beats {titles[sister]}, most at the late exits.",
+            [
+                less(learned, sister, "all exits"),
+                less(learned, sister, "late less early exits"),
+                *(
+                    Comparison(
+                        f"{titles[learned]} − {titles[sister]} with {row.title}",
+                        [base[learned]],
+                        [row.trial],
+                        "all exits",
+                        NO_LESS,
+                        control=True,
+                    )
+                    for row in controlled[sister]
+                ),
+            ],
+        )
+    others = [name for name in METHODS if name != "hdkd"]
+    yield Claim(
+        "HDKD is the best at the last exit.", [less("hdkd", name, "last exit") for name in others]
+    )
+    yield Claim(
+        "HDKD is the best overall; it beats HDBT.",
+        [less("hdkd", name, "all exits") for name in others],
+    )
+    sizes = sorted(size for size in bench.sizes if isinstance(size, int))
+    yield Claim(
+        "The gain of HDKD grows as the data shrink.",
+        [
+            Comparison(
+                f"(HDKD − MSDNet) at {small} less at {large} images per class",
+                [
+                    plain(scale, bench, small, "hdkd", choose),
+                    plain(scale, bench, large, "msdnet", choose),
+                ],
+                [
+                    plain(scale, bench, small, "msdnet", choose),
+                    plain(scale, bench, large, "hdkd", choose),
+                ],
+                "all exits",
+                NO_LESS,
+            )
+            for small, large in zip(sizes, sizes[1:], strict=False)
+        ],
+    )
+    yield from ablation_claims(scale, choose)
+    yield Claim(
+        "Under budgets HDKD lies above DBT and MSDNet.",
+        [less("hdkd", name, "all budgets") for name in ("dbt", "msdnet")],
+    )
+    (combined,) = equilibrium(scale, choose)
+    yield Claim(
+        "HDKD combines with gradient equilibrium and gains further.",
+        [
+            Comparison(
+                "HDKD with gradient equilibrium − HDKD",
+                [combined.trial],
+                [base["hdkd"]],
+                "all exits",
+                NO_LESS,
+            )
+        ],
+    )
+    yield Claim(
+        "The validation split can be used again for thresholds although γ was learned on it: it "
+        "flatters HDKD no more than MSDNet.",
+        [less("hdkd", "msdnet", "validation less test, all budgets", EQUAL)],
+    )
+
+
+def ablation_claims(scale: Scale, choose: Choose) -> Iterator[Claim]:
+    """Those of Table 3."""
+    rows = {(row.block, row.title): row.trial for row in table_3(scale, choose)}
+    base = rows["α", "0.5"]
+
+    def less(title: str, plus: Trial, minus: Trial, where: str, statement: Statement) -> Comparison:
+        return Comparison(title, [plus], [minus], where, statement)
+
+    starts = [(title, trial) for (block, title), trial in rows.items() if block == "initial γ"]
+    yield Claim(
+        "How γ starts does not matter.",
+        [
+            less(f"{title} − DS-like", trial, base, "all exits", EQUAL)
+            for title, trial in starts
+            if trial != base
+        ],
+    )
+    fixed = [(title, trial) for (block, title), trial in rows.items() if "fixed" in block]
+    yield Claim(
+        "Training with the final γ fixed is worse than letting it evolve.",
+        [
+            less(f"evolving − fixed, {title}", trial.source, trial, "all exits", NO_LESS)
+            for title, trial in fixed
+        ],
+    )
+    alphas = {title: trial for (block, title), trial in rows.items() if block == "α"}
+    yield Claim(
+        "α between 0.1 and 0.9 does not matter.",
+        [
+            less(f"α {title} − α 0.5", trial, base, "all exits", EQUAL)
+            for title, trial in alphas.items()
+            if title not in ("0.5", "1")
+        ],
+    )
+    yield Claim(
+        "α = 1 favours the early exits at the expense of the late ones.",
+        [
+            less("α 1 − α 0.5", alphas["1"], base, "early exits", NO_LESS),
+            less("α 1 − α 0.5", alphas["1"], base, "late exits", LESS),
+        ],
+    )
+
+
+def by_sister(rows: Iterator[Row]) -> dict[str, list[Row]]:
+    """The controls of each fixed method."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.trial.method, []).append(row)
+    return found
