@@ -52,11 +52,7 @@ def run_command(commands: Mapping[str, Callable[..., None]]) -> None:
     if name not in commands:
         known = ", ".join(commands)
         given = f", not {name!r}" if name else ""
-        fail(
-            ValueError(
-                f"the first word must be one of {known}{given}; {known.split(',')[0]} --help"
-            )
-        )
+        fail(ValueError(f"the first word must be one of {known}{given}; each has --help"))
     run(commands[name], words)
 
 

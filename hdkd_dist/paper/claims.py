@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.paper.records import Record, nested
@@ -155,7 +156,7 @@ def claims(scale: Scale, choose: Choose) -> Iterator[Claim]:
 
     taught = [name for name, method in METHODS.items() if method.teachers != "none"]
     yield Claim(
-        "Every method with distillation beats MSDNet at the early exits, and NaiveDKD beats DBT there.",
+        "Every method with distillation beats MSDNet at the early exits; NaiveDKD beats DBT there.",
         [
             *(less(name, "msdnet", "early exits") for name in taught),
             less("naive_dkd", "dbt", "early exits"),
@@ -168,7 +169,7 @@ def claims(scale: Scale, choose: Choose) -> Iterator[Claim]:
     controlled = by_sister(controls(scale, choose))
     for learned, sister in SISTERS.items():
         yield Claim(
-            f"Harmonised weights help: {titles[learned]} beats {titles[sister]}, most at the late exits.",
+            f"Harmonised weights help: {titles[learned]} beats {titles[sister]}, most late.",
             [
                 less(learned, sister, "all exits"),
                 less(learned, sister, "late less early exits"),
@@ -193,24 +194,22 @@ def claims(scale: Scale, choose: Choose) -> Iterator[Claim]:
         "HDKD is the best overall; it beats HDBT.",
         [less("hdkd", name, "all exits") for name in others],
     )
+
+    def at(size: int, name: str) -> Trial:
+        return plain(scale, bench, size, name, choose)
+
     sizes = sorted(size for size in bench.sizes if isinstance(size, int))
     yield Claim(
         "The gain of HDKD grows as the data shrink.",
         [
             Comparison(
                 f"(HDKD − MSDNet) at {small} less at {large} images per class",
-                [
-                    plain(scale, bench, small, "hdkd", choose),
-                    plain(scale, bench, large, "msdnet", choose),
-                ],
-                [
-                    plain(scale, bench, small, "msdnet", choose),
-                    plain(scale, bench, large, "hdkd", choose),
-                ],
+                [at(small, "hdkd"), at(large, "msdnet")],
+                [at(small, "msdnet"), at(large, "hdkd")],
                 "all exits",
                 NO_LESS,
             )
-            for small, large in zip(sizes, sizes[1:], strict=False)
+            for small, large in pairwise(sizes)
         ],
     )
     yield from ablation_claims(scale, choose)

@@ -1,4 +1,4 @@
-"""Everything that finished runs say, written down: tables, the search's outcome, claims, figures."""
+"""What finished runs say, written down: tables, the search's outcome, claims, figures."""
 
 from __future__ import annotations
 
@@ -91,10 +91,10 @@ def tuning_page(ledger: Ledger) -> Iterator[str]:
     yield f"# The search for settings at scale `{scale.name}`"
     yield ""
     yield (
-        "Top-1 on the validation split in percent; the mean over the exits decides. One seed, which "
-        "no table uses; the test split is not read. Every method has the same number of settings; a "
-        "method that learns γ starts from the best loss settings of its fixed sister, and tries "
-        "settings of γ."
+        "Top-1 on the validation split in percent; the mean over the exits decides. One seed, "
+        "which no table uses; the test split is not read. Every method has the same number of "
+        "settings; a method that learns γ starts from the best loss settings of its fixed sister, "
+        "and tries settings of γ."
     )
     seconds = 0.0
     for method, title in ((name, method.title) for name, method in METHODS.items()):
@@ -129,10 +129,10 @@ def claims_page(ledger: Ledger) -> Iterator[str]:
     yield ""
     yield (
         f"Held against runs at scale `{scale.name}` ([tables](results/{scale.name}_tables.md)); "
-        "what is confirmed or refuted here is so at this scale. Each comparison is one of runs with "
-        "the same seed, data and order of samples: top-1 on the test split, averaged over the exits "
-        f"named, per seed; the interval is Student's t over seeds, {LEVEL:.0%}. A statement is "
-        "confirmed where the whole interval lies in the stated range, refuted where none of it "
+        "what is confirmed or refuted here is so at this scale. Each comparison is one of runs "
+        "with the same seed, data and order of samples: top-1 on the test split, averaged over the "
+        f"exits named, per seed; the interval is Student's t over seeds, {LEVEL:.0%}. A statement "
+        "is confirmed where the whole interval lies in the stated range, refuted where none of it "
         f'does, undecided otherwise; "within ±{MARGIN:g}" is what "does not matter" is taken to '
         "mean, in points. A claim of several statements is confirmed where all are, refuted where "
         "one is. Controls tell where a gain comes from: it is due to harmony as far as the "

@@ -1,4 +1,4 @@
-"""Working through runs, side by side, each a process of its own; what is finished stays finished."""
+"""Working through runs, side by side, each a process of its own."""
 
 from __future__ import annotations
 

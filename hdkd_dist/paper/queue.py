@@ -21,10 +21,8 @@ def studies_named(table: object) -> tuple[str, ...]:
     Raises:
         ValueError: for an unknown name.
     """
-    words = [str(word) for word in table] if isinstance(table, tuple | list) else str(table)
-    names = (
-        ORDER if words == "all" else tuple(words.split(",") if isinstance(words, str) else words)
-    )
+    words = table if isinstance(table, tuple | list) else str(table).split(",")  # fire gives both
+    names = ORDER if list(words) == ["all"] else tuple(map(str, words))
     if unknown := [name for name in names if name not in ORDER]:
         raise ValueError(f"--table must be among {', '.join(ORDER)}, or all, not {unknown[0]!r}")
     return names

@@ -51,7 +51,7 @@ RANGES: dict[Statement, tuple[float, float]] = {
 
 
 def judge(found: Interval | None, statement: Statement) -> Verdict:
-    """Confirmed where the whole interval lies in the stated range, refuted where none of it does."""
+    """Confirmed where all of it lies in the stated range, refuted where none of it does."""
     if found is None:
         return "not enough runs yet"
     low, high = RANGES[statement]

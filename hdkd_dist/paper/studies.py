@@ -154,9 +154,8 @@ def controls(scale: Scale, choose: Choose) -> Iterator[Row]:
                 takes=takes,
                 source=source,
             )
-            yield Row(
-                f"{METHODS[sister].title} as {METHODS[learned].title}", title, trial, scale.seeds
-            )
+            block = f"{METHODS[sister].title} as {METHODS[learned].title}"
+            yield Row(block, title, trial, scale.seeds)
 
 
 def equilibrium(scale: Scale, choose: Choose) -> Iterator[Row]:
@@ -169,9 +168,8 @@ def equilibrium(scale: Scale, choose: Choose) -> Iterator[Row]:
 def levers(scale: Scale, choose: Choose) -> Iterator[Row]:
     """What makes a step of γ cheaper; the default is online, every 2nd step."""
     kind, every = "hdkd.gamma.lookahead", "hdkd.gamma.every"
-    half = {
-        "hdkd.data.metaval_batch_size": ablation_bench(scale).read_config()["train_batch_size"] // 2
-    }
+    batch = ablation_bench(scale).read_config()["train_batch_size"]
+    half = {"hdkd.data.metaval_batch_size": batch // 2}
     changes: dict[str, tuple[str, Setting]] = {
         "online, every 2nd step": ("", {}),
         "online, every step": ("online1", {kind: "online", every: 1}),
