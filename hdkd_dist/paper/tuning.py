@@ -22,13 +22,13 @@ _CONSTRAINT = "hdkd.gamma.constraint"
 
 _WITHOUT_TEACHER: dict[str, Setting] = {
     "rate0.05": {RATE: 0.05},
+    "rate0.025": {RATE: 0.025},
     "rate0.1": {RATE: 0.1},
-    "rate0.2": {RATE: 0.2},
 }
 _TAUGHT: dict[str, Setting] = {
-    "T3-rate0.1": {_T: 3, _LAMBDA: 1, RATE: 0.1},
-    "T1-rate0.1": {_T: 1, _LAMBDA: 1, RATE: 0.1},
-    "T3-rate0.05": {_T: 3, _LAMBDA: 1, RATE: 0.05},
+    "T3": {_T: 3, _LAMBDA: 1, RATE: 0.05},
+    "T1": {_T: 1, _LAMBDA: 1, RATE: 0.05},
+    "T3-rate0.025": {_T: 3, _LAMBDA: 1, RATE: 0.025},
 }
 _LEARNED: dict[str, Setting] = {
     "adam1e-3": {_OPTIMIZER: "adam", _EPSILON: 1e-3, _CONSTRAINT: "nonnegative"},
