@@ -102,6 +102,12 @@ def switch(flag: str, value: object) -> bool:
     return known[str(value).lower()]
 
 
+def words(value: object) -> list[str]:
+    """The words of ``--seeds "0 1"`` or ``--seeds 0,1``, whatever fire has made of them."""
+    parts = value if isinstance(value, list | tuple) else str(value).replace(",", " ").split()
+    return [str(part) for part in parts]
+
+
 def list_flags(main: Callable[..., None]) -> list[str]:
     """The flags of ``main`` that take several words: its sequences of strings."""
     kinds = typing.get_type_hints(main)

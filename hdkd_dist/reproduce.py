@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ def run(
     results: str = "docs/results",
     jobs: int = 1,
     part: str | None = None,
+    launcher: str = sys.executable,
 ) -> None:
     """Train and evaluate what is missing; the same call again goes on where it stopped.
 
@@ -25,22 +27,27 @@ def run(
         table: tuning, 1, 2, 3, controls, equilibrium, levers, figure2, several of them, or all.
         scale: paper or small.
         data: the folder of the prepared data sets, such as data/cifar100-150.
-        out: gets the runs' folders; default runs/paper-<scale>.
+        out: gets the runs' folders; default runs/<scale>.
         results: what has been collected; runs that stand there are finished.
         jobs: how many runs side by side, each on a core or device of its own.
         part: i/n, the i-th of n parts, from 0; default the task of a Slurm array.
+        launcher: what starts train.py, such as deepspeed for all GPUs of a machine.
     """
     from hdkd_dist.paper.execution import STOPPED, execute
-    from hdkd_dist.paper.queue import known_trials, part_of, studies_named
+    from hdkd_dist.paper.queue import known_trials, part_of, studies_named, study_trials
 
     ledger = open_ledger(scale, data, out, results)
     studies, own = studies_named(table), asked_part(part)
-    failed = execute(lambda: part_of(known_trials(studies, ledger), own), ledger, jobs)
+    failed = execute(
+        lambda: part_of(known_trials(studies, ledger), own), ledger, jobs, shlex.split(launcher)
+    )
     stopped = [status for status in failed.values() if status in STOPPED]
     if stopped:
         sys.exit(stopped[0])
     if failed:
         raise ValueError(f"{len(failed)} run(s) have failed: {', '.join(failed)}; see their logs")
+    for study in studies:
+        study_trials(study, ledger)  # says so if its settings are not known yet
     left = [trial for trial in known_trials(studies, ledger) if not ledger.has(trial)]
     print(f"nothing is left to do here; other parts have {len(left)} runs" if left else "finished")
 
@@ -60,7 +67,7 @@ def plan(
         table: tuning, 1, 2, 3, controls, equilibrium, levers, figure2, several of them, or all.
         scale: paper or small.
         data: the folder of the prepared data sets.
-        out: gets the runs' folders; default runs/paper-<scale>.
+        out: gets the runs' folders; default runs/<scale>.
         results: what has been collected; runs that stand there are finished.
         commands: print each run's commands.
         efficiency: the part of an A100's float32 peak that training reaches; default: at scale
@@ -99,7 +106,7 @@ def collect(
         table: whose tables are written.
         scale: paper or small.
         data: the folder of the prepared data sets.
-        out: has the runs' folders; default runs/paper-<scale>.
+        out: has the runs' folders; default runs/<scale>.
         results: gets the raw results, one row per run, and the tables.
         claims: gets the ledger of the paper's claims.
     """
@@ -109,6 +116,38 @@ def collect(
     ledger = open_ledger(scale, data, out, results)
     written = collecting.collect(ledger, studies_named(table), Path(str(claims)))
     print(f"{len(ledger.records)} runs; written: {', '.join(map(str, written))}")
+
+
+def task(
+    number: int,
+    table: str = "2",
+    scale: str = "paper",
+    methods: str = "",
+    sizes: str = "",
+    seeds: str = "",
+) -> None:
+    """Print method, size and seed of one run of Table 1 or 2, and the number of runs.
+
+    Args:
+        number: of the run, from 0.
+        table: 1 or 2.
+        scale: paper or small.
+        methods: these instead of the table's.
+        sizes: images per class, instead of the table's.
+        seeds: instead of the table's.
+    """
+    from hdkd_dist.paper.queue import table_runs
+    from hdkd_dist.paper.scales import scale_named
+
+    runs = table_runs(
+        str(table), scale_named(str(scale)), cli.words(methods), cli.words(sizes), cli.words(seeds)
+    )
+    if number not in range(len(runs)):
+        raise ValueError(
+            f"task {number} of the array is beyond the {len(runs)} combinations: submit with "
+            f"sbatch --array=0-{len(runs) - 1}"
+        )
+    print(*runs[number], len(runs))
 
 
 def open_ledger(scale: str, data: str, out: str | None, results: str):
@@ -137,7 +176,12 @@ def asked_part(part: str | None) -> tuple[int, int]:
     return int(index), int(parts)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"plan": plan, "run": run, "collect": collect}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "plan": plan,
+    "run": run,
+    "collect": collect,
+    "task": task,
+}
 
 
 if __name__ == "__main__":

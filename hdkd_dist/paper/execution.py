@@ -84,31 +84,41 @@ def pin(process: int, environment: dict[str, str]) -> None:
 
 
 def train_and_evaluate(
-    trial: Trial, taken: dict[str, Any], place: Place, workers: Workers, slot: dict[str, str]
+    trial: Trial,
+    taken: dict[str, Any],
+    place: Place,
+    launcher: Sequence[str],
+    workers: Workers,
+    slot: dict[str, str],
 ) -> int:
     """One run from start to end; 0, or the exit status of what did not end well."""
     log = place.out / f"{trial.name}.log"
-    steps = [[str(TRAIN), *train_words(trial, place, taken), "--resume", "auto"]]
-    if trial.test:
-        steps.append([str(EVALUATE), *evaluate_words(trial, place)])
+    train = [*launcher, str(TRAIN), *train_words(trial, place, taken), "--resume", "auto"]
+    evaluate = [sys.executable, str(EVALUATE), *evaluate_words(trial, place)]
     environment = {"PYTHONPATH": str(ROOT), **slot}
-    for words in steps:
+    for words in [train, evaluate] if trial.test else [train]:
         if workers.stopping:
             return STOPPED[0]
-        status = workers.call([sys.executable, *words], log, environment)
+        status = workers.call(words, log, environment)
         if status:
             return status
     mark_done(trial, place.run(trial))
     return 0
 
 
-def execute(find: Callable[[], list[Trial]], ledger: Ledger, jobs: int) -> dict[str, int]:
+def execute(
+    find: Callable[[], list[Trial]],
+    ledger: Ledger,
+    jobs: int,
+    launcher: Sequence[str] = (sys.executable,),
+) -> dict[str, int]:
     """Work until nothing is left that can be done.
 
     Args:
         find: the runs that are wanted, as far as they can be named by now.
         ledger: knows the finished ones, and gets those that finish.
         jobs: how many at a time.
+        launcher: what starts train.py.
 
     Returns:
         Exit statuses by name of the runs that did not end well; a stopped one ends the work.
@@ -134,7 +144,7 @@ def execute(find: Callable[[], list[Trial]], ledger: Ledger, jobs: int) -> dict[
                 trial, slot = ready.pop(0), free.pop(0)
                 taken = FROM_SOURCE[trial.takes](ledger.source(trial)) if trial.source else {}
                 print(f"begins: {trial.name}", flush=True)
-                call = pool.submit(train_and_evaluate, trial, taken, place, workers, slot)
+                call = pool.submit(train_and_evaluate, trial, taken, place, launcher, workers, slot)
                 running[call] = (trial, slot)
             if not running:
                 return failed

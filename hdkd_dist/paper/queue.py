@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 
+from hdkd_dist.method.weights import METHODS
 from hdkd_dist.paper.ledger import Ledger
-from hdkd_dist.paper.scales import Scale
+from hdkd_dist.paper.scales import Scale, Size
 from hdkd_dist.paper.studies import STUDIES, Choose, Row
 from hdkd_dist.paper.trials import Trial
 from hdkd_dist.paper.tuning import Setting, Untuned, chosen, tuning_trials
@@ -80,6 +81,29 @@ def known_trials(names: Sequence[str], ledger: Ledger) -> list[Trial]:
         with contextlib.suppress(Untuned):
             trials += study_trials(name, ledger)
     return unique(trials)
+
+
+def table_runs(
+    table: str, scale: Scale, methods: Sequence[str], sizes: Sequence[str], seeds: Sequence[str]
+) -> list[tuple[str, Size, int]]:
+    """Method, size and seed of the runs of Table 1 or 2; empty lists stand for the table's own.
+
+    Raises:
+        ValueError: for another table, or unknown methods.
+    """
+    benches = {"1": "imagenet", "2": "cifar100"}
+    if table not in benches or benches[table] not in scale.benches:
+        raise ValueError(f"--table must be 1 or 2 and exist at scale {scale.name}, not {table!r}")
+    if unknown := [name for name in methods if name not in METHODS]:
+        raise ValueError(f"unknown method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    bench = scale.benches[benches[table]]
+    chosen = tuple(int(size) if size.isdigit() else size for size in sizes) or bench.sizes
+    return [
+        (method, size, seed)
+        for size in chosen
+        for seed in map(int, seeds or scale.seeds)
+        for method in methods or METHODS
+    ]
 
 
 def with_sources(trials: Iterable[Trial]) -> list[Trial]:

@@ -79,7 +79,8 @@ class Trial:
     def identity(self) -> dict[str, Any]:
         """All that decides the result: a finished run with the same is not repeated."""
         taken = {"takes": self.takes, "source": self.source.name} if self.source else {}
-        return {"config": self.bench.config, **self.settings, **taken}
+        config = {"config": self.bench.config, "digest": self.bench.digest}
+        return {**config, **self.settings, **taken}
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Place:
 
 def place_of(scale: Scale, data: str, out: str | None) -> Place:
     """The command line's folders."""
-    return Place(Path(str(data)), Path(str(out or f"runs/paper-{scale.name}")))
+    return Place(Path(str(data)), Path(str(out or f"runs/{scale.name}")))
 
 
 def train_words(trial: Trial, place: Place, taken: Mapping[str, Any] | None = None) -> list[str]:
