@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]  # the project's folder
+TITLES = {"cifar100": "CIFAR", "imagenet": "ImageNet"}
 Size = int | str  # images per class, validation included, or "full"
 
 
@@ -47,8 +48,7 @@ class Bench:
 
     def title(self, size: Size) -> str:
         """As the paper writes it: CIFAR(150)."""
-        name = {"cifar100": "CIFAR", "imagenet": "ImageNet"}[self.dataset]
-        return f"{name}({size})"
+        return f"{TITLES[self.dataset]}({size})"
 
 
 @dataclass(frozen=True)
