@@ -2,10 +2,10 @@
 # The runs of a table of the paper, or of another study, divided among the jobs of an array:
 #
 #     sbatch slurm/paper_tables.sh                                    # Table 2
-#     TABLE=controls sbatch --array=0-17 slurm/paper_tables.sh
+#     TABLE=controls sbatch --array=0-8 slurm/paper_tables.sh
 #
 # One GPU each. A job works through its part one run after the other and requeues itself until it is
-# finished; with as many jobs as runs, each has one. See docs/reproducing.md.
+# finished; a run stays with what it builds on. See docs/reproducing.md.
 #SBATCH --job-name=hdkd-paper
 #SBATCH --array=0-83
 #SBATCH --nodes=1

@@ -165,6 +165,8 @@ def claim_lines(each: Judged) -> Iterator[str]:
     header = ["difference", "of", "stated", "mean", f"{LEVEL:.0%} interval", "seeds", "verdict"]
     yield markdown_table([header, *rows])
     yield f"\nVerdict: **{each.verdict}**."
+    if each.origin:
+        yield f"\n{each.origin}"
 
 
 def draw(ledger: Ledger) -> list[Path]:

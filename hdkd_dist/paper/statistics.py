@@ -18,7 +18,7 @@ LEVEL = 0.95
 MARGIN = 1.0  # points of accuracy: less than that does not matter
 
 Verdict = Literal["confirmed", "refuted", "undecided", "not enough runs yet"]
-Statement = Literal["above 0", "below 0", f"below {MARGIN:g}", f"within ±{MARGIN:g}"]
+Statement = Literal["above 0", "below 0", "above −1", "below 1", "within ±1"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,9 @@ def interval(differences: Sequence[float]) -> Interval | None:
 RANGES: dict[Statement, tuple[float, float]] = {
     "above 0": (0, math.inf),
     "below 0": (-math.inf, 0),
-    f"below {MARGIN:g}": (-math.inf, MARGIN),
-    f"within ±{MARGIN:g}": (-MARGIN, MARGIN),
+    "above −1": (-MARGIN, math.inf),
+    "below 1": (-math.inf, MARGIN),
+    "within ±1": (-MARGIN, MARGIN),
 }
 
 

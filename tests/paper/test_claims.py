@@ -82,13 +82,19 @@ def test_gains_that_grow_as_the_data_shrink():
 def test_controls_are_shown_and_do_not_count():
     text = "Harmonised weights help: HDKD"
     found = runs({"naive_dkd": [30, 31, 32, 33], "hdkd": [31, 32, 34, 35]})
-    assert verdict(text, found) == "confirmed"
+    before = judged(claim(text), found, SMALL.seeds)
+    assert before.verdict == "confirmed"
+    assert "awaits controls" in before.origin
     rows = controls(SMALL, no_settings)
     of_sister = [row.trial for row in rows if row.trial.method == "naive_dkd"]
     found |= lucky((trial, [33, 34, 35, 36]) for trial in of_sister)
     held = judged(claim(text), found, SMALL.seeds)
     assert held.verdict == "confirmed"
-    assert held.verdicts[2:] == ["refuted", "refuted"]  # the gain comes with the size alone
+    assert held.verdicts[2:] == ["refuted", "refuted"]
+    assert held.origin.startswith("The gain comes from the size of the loss")
+    found |= lucky((trial, [30, 31, 32, 33]) for trial in of_sister)
+    assert judged(claim(text), found, SMALL.seeds).origin.startswith("The gain is harmony's")
+    assert judged(claim("HDKD is the best overall"), found, SMALL.seeds).origin is None
 
 
 def test_thresholds_flatter_learned_and_fixed_runs_alike():
