@@ -7,8 +7,9 @@ from pathlib import Path
 
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.paper.cells import Cell, cells
-from hdkd_dist.paper.claims import Judged, claims, judged
+from hdkd_dist.paper.claims import claims
 from hdkd_dist.paper.figures import draw_budgeted, draw_gamma_over_seeds
+from hdkd_dist.paper.judging import Judged, judged
 from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.paper_values import PRINTED
 from hdkd_dist.paper.planning import hopeful

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from made_up import SMALL, no_settings, record
 
-from hdkd_dist.paper.claims import claims, judged
+from hdkd_dist.paper.claims import claims
+from hdkd_dist.paper.judging import judged
 from hdkd_dist.paper.studies import controls, plain
 
 BENCH = SMALL.benches["cifar100"]
