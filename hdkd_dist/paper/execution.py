@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,17 @@ class Workers:
         self.stopping = True
         for process in list(self.processes):
             process.send_signal(number)
+
+
+@contextmanager
+def heeding(workers: Workers) -> Iterator[None]:
+    """Signals go to the running processes while this lasts."""
+    before = {number: signal.signal(number, workers.stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def slots(jobs: int) -> list[dict[str, str]]:
@@ -125,12 +137,10 @@ def execute(
     """
     place, workers = ledger.place, Workers()
     place.out.mkdir(parents=True, exist_ok=True)
-    for number in SIGNALS:
-        signal.signal(number, workers.stop)
     free = slots(jobs)
     failed: dict[str, int] = {}
     running: dict[Future[int], tuple[Trial, dict[str, str]]] = {}
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
+    with heeding(workers), ThreadPoolExecutor(max_workers=jobs) as pool:
         while True:
             busy = {trial.name for trial, _ in running.values()}
             ready = [

@@ -48,10 +48,7 @@ def here(tmp_path, monkeypatch):
     for name in ("train", "evaluate"):
         (tmp_path / f"{name}.py").write_text(STAND_IN)
         monkeypatch.setattr(execution, name.upper(), tmp_path / f"{name}.py")
-    before = {number: signal.getsignal(number) for number in execution.SIGNALS}
-    yield tmp_path
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    return tmp_path
 
 
 def ledger(here) -> Ledger:
