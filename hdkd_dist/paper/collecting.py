@@ -14,9 +14,10 @@ from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.paper_values import PRINTED
 from hdkd_dist.paper.planning import hopeful
 from hdkd_dist.paper.queue import ORDER, TUNING, known_trials, study_rows
-from hdkd_dist.paper.records import write_rows
+from hdkd_dist.paper.records import SPEED, Record, write_rows
 from hdkd_dist.paper.statistics import LEVEL, MARGIN
 from hdkd_dist.paper.studies import STUDIES, Row
+from hdkd_dist.paper.trials import Trial
 from hdkd_dist.paper.tuning import Untuned, best, candidates
 from hdkd_dist.paper.writing import csv_rows, grids, latex_table, markdown_table
 
@@ -97,7 +98,7 @@ def tuning_page(ledger: Ledger) -> Iterator[str]:
         "settings; a method that learns γ starts from the best loss settings of its fixed sister, "
         "and tries settings of γ."
     )
-    seconds = 0.0
+    hours = 0.0
     for method, title in ((name, method.title) for name, method in METHODS.items()):
         yield f"\n## {title}\n"
         try:
@@ -112,13 +113,19 @@ def tuning_page(ledger: Ledger) -> Iterator[str]:
             score = f"{record.score:.2f}" if record else "not run yet"
             settings = ", ".join(f"{key}={value}" for key, value in trial.settings.items())
             rows.append([name, settings.replace("hdkd.", ""), " ".join(exits), score])
-            seconds += record.values["train.seconds"] if record else 0
+            hours += training_hours(trial, record) if record else 0
         yield markdown_table([["candidate", "settings", "exits", "mean"], *rows])
         try:
             yield f"\nChosen: `{best(scale, method, ledger.scores)}`."
         except Untuned:
             yield "\nNot enough runs yet."
-    yield f"\nThe search has cost {seconds / 3600:.2f} hours of training so far."
+    yield f"\nThe search has cost {hours:.2f} hours of training so far."
+
+
+def training_hours(trial: Trial, record: Record) -> float:
+    """What the steps took, at the run's median speed: interruptions do not count."""
+    images = record.values["train.steps"] * trial.bench.read_config()["train_batch_size"]
+    return images / record.values[SPEED] / 3600
 
 
 def claims_page(ledger: Ledger) -> Iterator[str]:

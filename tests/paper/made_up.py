@@ -23,7 +23,7 @@ def record(trial: Trial, top1: list[float], budgeted: list[float] | None = None)
     tree = {
         "exits": exits,
         "gamma": {"ce": [1.5] * EXITS, "kd": kd},
-        "train": {"seconds": 60.0, "median_images_per_s": 500.0},
+        "train": {"steps": 100, "seconds": 60.0, "median_images_per_s": 500.0},
     }
     if budgeted:
         costs = enumerate(budgeted, start=1)
