@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +24,14 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 TRAIN, EVALUATE = ROOT / "hdkd_dist/train.py", ROOT / "hdkd_dist/evaluate.py"
 
 
+@dataclass(frozen=True)
+class Slot:
+    """What a process has for its own: a device, or a core."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    core: int | None = None
+
+
 @dataclass
 class Workers:
     """The processes that are running; a request to stop reaches all of them."""
@@ -31,17 +39,18 @@ class Workers:
     stopping: bool = False
     processes: set[subprocess.Popen] = field(default_factory=set)
 
-    def call(self, words: Sequence[str], log: Path, environment: dict[str, str]) -> int:
+    def call(self, words: Sequence[str], log: Path, slot: Slot) -> int:
         """Run a command; its exit status. What it prints is appended to ``log``."""
         with log.open("ab") as output:
             process = subprocess.Popen(
                 words,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **environment},
+                env={**os.environ, "PYTHONPATH": str(ROOT), **slot.environment},
                 start_new_session=True,  # Ctrl-C reaches it through us, once
             )
-            pin(process.pid, environment)
+            if slot.core is not None:
+                os.sched_setaffinity(process.pid, {slot.core})
             self.processes.add(process)
             if self.stopping:
                 process.send_signal(signal.SIGTERM)
@@ -69,8 +78,8 @@ def heeding(workers: Workers) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def slots(jobs: int) -> list[dict[str, str]]:
-    """What distinguishes the processes side by side: a device each, or a core.
+def slots(jobs: int) -> list[Slot]:
+    """A place for each of the processes side by side.
 
     Raises:
         ValueError: for more of them than there are.
@@ -78,21 +87,15 @@ def slots(jobs: int) -> list[dict[str, str]]:
     if not isinstance(jobs, int) or jobs < 1:
         raise ValueError(f"--jobs must be a whole number from 1 on, not {jobs!r}")
     if jobs == 1:
-        return [{}]
+        return [Slot()]
     devices = torch.accelerator.device_count()
     cores = sorted(os.sched_getaffinity(0))
     if jobs > (devices or len(cores)):
         what = f"{devices} devices" if devices else f"{len(cores)} cores"
         raise ValueError(f"--jobs {jobs} is more than the {what} of this machine")
     if devices:
-        return [{"CUDA_VISIBLE_DEVICES": str(i)} for i in range(jobs)]
-    return [{"HDKD_CORE": str(core), "OMP_NUM_THREADS": "1"} for core in cores[:jobs]]
-
-
-def pin(process: int, environment: dict[str, str]) -> None:
-    """Bind a process that has just begun to its slot's core."""
-    if "HDKD_CORE" in environment:
-        os.sched_setaffinity(process, {int(environment["HDKD_CORE"])})
+        return [Slot({"CUDA_VISIBLE_DEVICES": str(i)}) for i in range(jobs)]
+    return [Slot({"OMP_NUM_THREADS": "1"}, core) for core in cores[:jobs]]
 
 
 def train_and_evaluate(
@@ -101,19 +104,18 @@ def train_and_evaluate(
     place: Place,
     launcher: Sequence[str],
     workers: Workers,
-    slot: dict[str, str],
+    slot: Slot,
 ) -> int:
     """One run from start to end; 0, or the exit status of what did not end well."""
     log = place.out / f"{trial.name}.log"
     train = [*launcher, str(TRAIN), *train_words(trial, place, taken), "--resume", "auto"]
     evaluate = [sys.executable, str(EVALUATE), *evaluate_words(trial, place)]
-    environment = {"PYTHONPATH": str(ROOT), **slot}
     for words in [train, evaluate] if trial.test else [train]:
         if workers.stopping:
             return STOPPED[0]
-        status = workers.call(words, log, environment)
-        if status:
-            return status
+        status = workers.call(words, log, slot)
+        if status:  # an evaluation that is stopped knows no status of its own for that
+            return STOPPED[0] if workers.stopping else status
     mark_done(trial, place.run(trial))
     return 0
 
@@ -139,7 +141,7 @@ def execute(
     place.out.mkdir(parents=True, exist_ok=True)
     free = slots(jobs)
     failed: dict[str, int] = {}
-    running: dict[Future[int], tuple[Trial, dict[str, str]]] = {}
+    running: dict[Future[int], tuple[Trial, Slot]] = {}
     with heeding(workers), ThreadPoolExecutor(max_workers=jobs) as pool:
         while True:
             busy = {trial.name for trial, _ in running.values()}
