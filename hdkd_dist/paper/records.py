@@ -36,7 +36,7 @@ class Record:
     identity: dict[str, Any]  # see Trial.identity
     place: dict[str, str]  # method, size, variant, seed: for those who read the CSV
     values: Values  # the leaves of results.json
-    curve: list[dict[str, float]]  # step, every entry of γ, Σγ/Σγ₀
+    curve: list[dict[str, float]]  # step, every entry of γ, Σγ/Σγ₀; of learned γ
 
     def exits(self, key: str) -> list[float]:
         """``val_top1``, ``top1`` … of all exits."""
@@ -76,18 +76,19 @@ def median_speed(folder: Path) -> float:
 
 
 def curve_of(folder: Path) -> list[dict[str, float]]:
-    """How γ went, thinned out."""
+    """How γ went, thinned out; empty where it has stood still."""
     steps = [event for event in read_metrics(folder) if event["event"] == "step"]
-    stride = -(-len(steps) // CURVE)
-    kept = steps[::-1][::stride][::-1]  # the last is among them
-    return [
+    gammas = [
         {
-            "step": event["step"],
-            names.GAMMA_SUM: rounded(event[names.GAMMA_SUM]),
-            **{name: rounded(event[name]) for name in names.members(names.GAMMA, event)},
+            name: rounded(event[name])
+            for name in (names.GAMMA_SUM, *names.members(names.GAMMA, event))
         }
-        for event in kept
+        for event in steps
     ]
+    if all(gamma == gammas[0] for gamma in gammas):
+        return []
+    points = [{"step": event["step"], **gamma} for event, gamma in zip(steps, gammas, strict=True)]
+    return points[::-1][:: -(-len(points) // CURVE)][::-1]  # the last is among them
 
 
 def lay_out(record: Record, folder: Path) -> None:
