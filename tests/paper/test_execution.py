@@ -38,8 +38,11 @@ folder.mkdir(exist_ok=True)
 row = {"val_top1": 1.0, "top1": 2.0, "top5": 3.0}
 results = {"exits": [row], "train": {"seconds": 1.0}, "gamma": {"ce": [1.0], "kd": [[0.0]]}}
 (folder / "results.json").write_text(json.dumps(results))
-event = {"event": "step", "step": 1, "images_per_s": 5.0, "gamma_sum_ratio": 1.5, "gamma/ce_1": 1.5}
-(folder / "metrics.jsonl").write_text(json.dumps(event))
+steps = [
+    {"event": "step", "step": k, "images_per_s": 5.0, "gamma_sum_ratio": k / 2, "gamma/ce_1": k / 2}
+    for k in (2, 3)
+]
+(folder / "metrics.jsonl").write_text("".join(json.dumps(step) + "\\n" for step in steps))
 """
 
 
@@ -105,7 +108,7 @@ def test_what_was_collected_is_finished_without_its_folders(here):
     # A control takes the course of γ from there.
     assert work(fresh, "controls", only=lambda trial: of_seed_0(trial) and trial.source) == {}
     source = here / "runs/sources/cifar100-150-hdkd-seed0/metrics.jsonl"
-    assert json.loads(source.read_text())["gamma_sum_ratio"] == 1.5
+    assert json.loads(source.read_text().splitlines()[-1])["gamma_sum_ratio"] == 1.5
 
 
 def test_a_run_waits_for_what_it_builds_on(here):
