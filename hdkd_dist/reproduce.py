@@ -24,7 +24,8 @@ def run(
     """Train and evaluate what is missing; the same call again goes on where it stopped.
 
     Args:
-        table: tuning, 1, 2, 3, controls, equilibrium, levers, figure2, several of them, or all.
+        table: tuning, 1, 2, 3, controls, equilibrium, levers, sizes, figure2,
+            several of them, or all.
         scale: paper or small.
         data: the folder of the prepared data sets, such as data/cifar100-150.
         out: gets the runs' folders; default runs/<scale>.
@@ -64,7 +65,8 @@ def plan(
     """Print the runs of studies, their commands, and an estimate of their cost.
 
     Args:
-        table: tuning, 1, 2, 3, controls, equilibrium, levers, figure2, several of them, or all.
+        table: tuning, 1, 2, 3, controls, equilibrium, levers, sizes, figure2,
+            several of them, or all.
         scale: paper or small.
         data: the folder of the prepared data sets.
         out: gets the runs' folders; default runs/<scale>.

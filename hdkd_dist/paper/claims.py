@@ -82,7 +82,6 @@ def claims(scale: Scale, choose: Choose) -> Iterator[Claim]:
     def at(size: int, name: str) -> Trial:
         return plain(scale, bench, size, name, choose)
 
-    sizes = sorted(size for size in bench.sizes if isinstance(size, int))
     yield Claim(
         "The gain of HDKD grows as the data shrink.",
         [
@@ -93,7 +92,7 @@ def claims(scale: Scale, choose: Choose) -> Iterator[Claim]:
                 "all exits",
                 NO_LESS,
             )
-            for small, large in pairwise(sizes)
+            for small, large in pairwise(sorted(bench.compared))
         ],
     )
     yield from ablation_claims(scale, choose)

@@ -13,7 +13,7 @@ from hdkd_dist.paper.trials import Trial
 from hdkd_dist.paper.tuning import Setting, Untuned, chosen, tuning_trials
 
 TUNING = "tuning"
-ORDER = (TUNING, "2", "controls", "3", "equilibrium", "levers", "figure2", "1")
+ORDER = (TUNING, "2", "controls", "3", "equilibrium", "levers", "sizes", "figure2", "1")
 
 
 def studies_named(table: object) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ class Bench:
         dataset: how the folders of the prepared data sets begin: ``cifar100-150``, ``imagenet``.
         config: of the network and its schedule.
         sizes: those of the table of methods, in the order in which they are run.
+        compared: those between which the gains of HDKD are compared.
         ablation_size: that of the other studies.
         depths: Figure 2's networks: a name, and what it changes in the configuration's.
     """
@@ -29,6 +30,7 @@ class Bench:
     dataset: str
     config: str
     sizes: tuple[Size, ...]
+    compared: tuple[int, ...]
     ablation_size: Size
     depths: Mapping[str, Mapping[str, object]]
 
@@ -89,6 +91,7 @@ SCALES: dict[str, Scale] = {
                 "cifar100",
                 "ds_configs/cifar100.json",
                 sizes=(150, 250, 350, 500),
+                compared=(150, 250, 350, 500),
                 ablation_size=150,
                 depths={f"{k} exits": preset(f"msdnet-cifar-{k}") for k in (4, 5, 6)},
             ),
@@ -96,6 +99,7 @@ SCALES: dict[str, Scale] = {
                 "imagenet",
                 "ds_configs/imagenet.json",
                 sizes=(100, 300, 500, "full"),
+                compared=(100, 300, 500),
                 ablation_size=100,
                 depths={f"{k} layers a block": preset(f"msdnet-imagenet-{k}") for k in (4, 6, 7)},
             ),
@@ -111,7 +115,8 @@ SCALES: dict[str, Scale] = {
             "cifar100": Bench(
                 "cifar100",
                 "ds_configs/cifar100_paper_small.json",
-                sizes=(150, 250),
+                sizes=(150,),
+                compared=(150, 250),
                 ablation_size=150,
                 depths={
                     "3 exits": blocks(1, 1, 1),

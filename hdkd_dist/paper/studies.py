@@ -158,6 +158,15 @@ def controls(scale: Scale, choose: Choose) -> Iterator[Row]:
             yield Row(block, title, trial, scale.seeds)
 
 
+def compared_sizes(scale: Scale, choose: Choose) -> Iterator[Row]:
+    """HDKD's gain over MSDNet as the data shrink."""
+    bench = ablation_bench(scale)
+    for size in bench.compared:
+        for method in ("msdnet", "hdkd"):
+            trial = plain(scale, bench, size, method, choose)
+            yield Row(bench.title(size), METHODS[method].title, trial, scale.seeds)
+
+
 def equilibrium(scale: Scale, choose: Choose) -> Iterator[Row]:
     """HDKD together with another technique."""
     changed = {"hdkd.model.gradient_equilibrium": True}
@@ -190,5 +199,6 @@ STUDIES: dict[str, Study] = {
     "3": Study("Table 3: ablations of HDKD", table_3),
     "equilibrium": Study("HDKD with gradient equilibrium", equilibrium),
     "levers": Study("Look-ahead kinds and levers", levers),
+    "sizes": Study("The gain of HDKD as the data shrink", compared_sizes),
     "figure2": Study("Figure 2: networks of several depths", figure_2),
 }

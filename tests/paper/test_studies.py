@@ -72,9 +72,11 @@ def test_each_learned_method_has_its_controls():
     assert set(SISTERS) == {name for name, method in METHODS.items() if method.learns}
 
 
-def test_small_blocks_come_one_after_the_other_with_paired_seeds():
+def test_sizes_come_one_after_the_other_with_paired_seeds():
+    of_paper = in_order_of_seeds("2", rows_of("2", "paper"))
+    assert [trial.size for trial in of_paper] == [150] * 21 + [250] * 21 + [350] * 21 + [500] * 21
     trials = in_order_of_seeds("2", rows_of("2", "small"))
-    assert [trial.size for trial in trials] == [150] * 21 + [250] * 21
+    assert [trial.size for trial in trials] == [150] * 21
     assert [trial.seed for trial in trials[:21]] == [0] * 7 + [1] * 7 + [2] * 7
 
 
