@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -44,6 +44,16 @@ def run(main: Callable[..., None], arguments: Sequence[str] | None = None) -> No
         if os.environ.get(TRACEBACK):
             raise
         fail(error)
+
+
+def run_command(commands: Mapping[str, Callable[..., None]]) -> None:
+    """Run that of several entry points which the first word names, with the flags behind it."""
+    name, *words = sys.argv[1:] or [""]
+    if name not in commands:
+        known = ", ".join(commands)
+        given = f", not {name!r}" if name else ""
+        fail(ValueError(f"the first word must be one of {known}{given}; each has --help"))
+    run(commands[name], words)
 
 
 def fail(error: ValueError) -> NoReturn:
@@ -90,6 +100,12 @@ def switch(flag: str, value: object) -> bool:
     if str(value).lower() not in known:
         raise ValueError(f"{flag} must be true or false, not {value!r}")
     return known[str(value).lower()]
+
+
+def words(value: object) -> list[str]:
+    """The words of ``--seeds "0 1"`` or ``--seeds 0,1``, whatever fire has made of them."""
+    parts = value if isinstance(value, list | tuple) else str(value).replace(",", " ").split()
+    return [str(part) for part in parts]
 
 
 def list_flags(main: Callable[..., None]) -> list[str]:

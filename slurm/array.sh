@@ -1,24 +1,15 @@
 # shellcheck shell=bash
-# One task of an array over METHODS × SIZES × SEEDS; read by the job scripts with `source`.
-# The seed changes fastest, the method slowest.
+# One task of an array over the runs of the paper's TABLE, or over those with other METHODS, SIZES
+# and SEEDS; read by the job scripts with `source`.
 
 # shellcheck source=slurm/ranks.sh
 source "$PROJECT/slurm/ranks.sh"
 check_environment
+task=${SLURM_ARRAY_TASK_ID:?"this is an array: submit it with sbatch --array=0-N"}
 # shellcheck disable=SC2153  # the scripts set them
-read -ra methods <<<"$METHODS"
-# shellcheck disable=SC2153
-read -ra sizes <<<"$SIZES"
-# shellcheck disable=SC2153
-read -ra seeds <<<"$SEEDS"
-combinations=$((${#methods[@]} * ${#sizes[@]} * ${#seeds[@]}))
-task=${SLURM_ARRAY_TASK_ID:?"this is an array: submit it with sbatch --array=0-$((combinations - 1))"}
-((task < combinations)) ||
-    die "task $task of the array is beyond the $combinations combinations: submit with" \
-        "sbatch --array=0-$((combinations - 1))"
-seed=${seeds[task % ${#seeds[@]}]}
-size=${sizes[task / ${#seeds[@]} % ${#sizes[@]}]}
-method=${methods[task / ${#seeds[@]} / ${#sizes[@]}]}
+chosen=$(python hdkd_dist/reproduce.py task --number "$task" --table "$TABLE" \
+    --methods "$METHODS" --sizes "$SIZES" --seeds "$SEEDS") || exit 2
+read -r method size seed combinations <<<"$chosen"
 ((SLURM_ARRAY_TASK_MAX == combinations - 1)) ||
     echo "warning: of $combinations combinations the array has those up to $SLURM_ARRAY_TASK_MAX" >&2
 echo "task $task: $method, $size images per class, seed $seed"

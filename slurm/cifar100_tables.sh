@@ -27,9 +27,10 @@ set -euo pipefail
 # Each of these may also be set in the environment.
 PROJECT=${PROJECT:-$SLURM_SUBMIT_DIR}     # where this project is, on a file system of all nodes
 CONFIG=${CONFIG:-ds_configs/cifar100.json}
-METHODS=${METHODS:-msdnet dbt impr naive_dkd hmsdnet hdbt hdkd}
-SIZES=${SIZES:-150 250 350 500}           # images per class, 50 for meta-validation included
-SEEDS=${SEEDS:-0 1 2}
+TABLE=2                                   # of the paper; see hdkd_dist/paper/
+METHODS=${METHODS:-}                      # such as "msdnet hdkd"; without: the table's
+SIZES=${SIZES:-}                          # images per class, 50 for meta-validation included
+SEEDS=${SEEDS:-}
 DATA=${DATA:-data/cifar100}               # of size X: $DATA-X
 OUT=${OUT:-runs/cifar100}                 # of a run: $OUT-X-method-seedN
 LOCAL_COPY=${LOCAL_COPY:-}                # such as /tmp/data: copy the data to each node's disk

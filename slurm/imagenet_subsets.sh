@@ -27,9 +27,10 @@ set -euo pipefail
 # Each of these may also be set in the environment.
 PROJECT=${PROJECT:-$SLURM_SUBMIT_DIR}      # where this project is, on a file system of all nodes
 CONFIG=${CONFIG:-ds_configs/imagenet.json} # the batch is divided among all GPUs
-METHODS=${METHODS:-msdnet dbt impr naive_dkd hmsdnet hdbt hdkd}
+TABLE=1                                    # of the paper; see hdkd_dist/paper/
+METHODS=${METHODS:-}                       # such as "msdnet hdkd"; without: the table's
 SIZES=${SIZES:-100 300 500}                # images per class, 50 for meta-validation included
-SEEDS=${SEEDS:-0 1 2}
+SEEDS=${SEEDS:-}
 DATA=${DATA:-data/imagenet}                # of size X: $DATA-X
 OUT=${OUT:-runs/imagenet}                  # of a run: $OUT-X-method-seedN
 LOCAL_COPY=${LOCAL_COPY:-}                 # such as /tmp/data: copy the data to each node's disk

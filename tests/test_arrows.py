@@ -30,6 +30,10 @@ MAY_IMPORT = {  # folder → third-party packages, folders of the house
         },
         {"training", "method", "models", "data", "inference", "cli"},
     ),
+    "paper": (
+        {"torch", "matplotlib", "scipy"},
+        {"paper", "training", "method", "models", "inference"},
+    ),
     "reporting": (
         {"plotly", "jinja2", "markupsafe", "pydantic"},
         {"reporting", "training", "method", "inference", "__version__"},

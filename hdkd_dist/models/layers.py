@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Stem = Literal["cifar", "imagenet"]
+Stem = Literal["cifar", "halving", "imagenet"]
 
-STEM_HALVINGS: dict[str, int] = {"cifar": 0, "imagenet": 2}
+STEM_HALVINGS: dict[str, int] = {"cifar": 0, "halving": 1, "imagenet": 2}
 """How often each kind of stem halves the side of its input."""
 
 
@@ -66,11 +66,11 @@ class ChannelsLast(nn.Sequential):
 def stem(kind: Stem, channels: int) -> nn.Sequential:
     """From images to the first feature map.
 
-    ``cifar`` keeps the side (3×3 convolution); ``imagenet`` quarters it (7×7 convolution with
-    stride 2, then 3×3 max-pooling with stride 2).
+    ``cifar`` keeps the side (3×3 convolution); ``halving`` halves it (the same with stride 2);
+    ``imagenet`` quarters it (7×7 convolution with stride 2, then 3×3 max-pooling with stride 2).
     """
-    if kind == "cifar":
-        return ChannelsLast(*convolution(3, channels, kernel=3))
+    if kind != "imagenet":
+        return ChannelsLast(*convolution(3, channels, kernel=3, stride=2 ** STEM_HALVINGS[kind]))
     return ChannelsLast(
         convolution(3, channels, kernel=7, stride=2),
         nn.MaxPool2d(kernel_size=3, stride=2, padding=1),

@@ -36,7 +36,8 @@ class MSDNetSpec:
         growth: what each layer adds to the width.
         scale_factors: one per scale, finest first; multiplies width, growth and bottleneck.
         input_size: the side of the images.
-        stem: ``cifar`` keeps the side of the images, ``imagenet`` quarters it.
+        stem: ``cifar`` keeps the side of the images, ``halving`` halves and ``imagenet`` quarters
+            it.
         classifier_channels: the width of the heads' convolutions; None for their input's.
         num_classes: C.
         reduction: what a transition leaves of the width.

@@ -47,6 +47,13 @@ PRESETS: dict[str, Spec] = {
     "msdnet-cifar-small": dataclasses.replace(
         _CIFAR, layers_per_block=(2, 1, 1, 1), channels=8, growth=4
     ),
+    "msdnet-cifar-tiny": dataclasses.replace(
+        _CIFAR,
+        layers_per_block=(1, 1, 1, 1),
+        growth=8,
+        scale_factors=(1, 2),
+        stem="halving",
+    ),
     "msdnet-digits": MSDNetSpec(
         layers_per_block=(1, 1, 1),
         channels=8,

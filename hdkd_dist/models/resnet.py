@@ -25,7 +25,8 @@ class ResNetSpec:
         exits: the blocks (1-based, over all groups) behind which there is an exit; the last one
             is the end of the network.
         input_size: the side of the images.
-        stem: ``cifar`` keeps the side of the images, ``imagenet`` quarters it.
+        stem: ``cifar`` keeps the side of the images, ``halving`` halves and ``imagenet`` quarters
+            it.
         classifier_channels: the width of the early heads' convolutions; None for their input's.
         num_classes: C.
     """

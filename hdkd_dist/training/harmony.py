@@ -21,6 +21,7 @@ from hdkd_dist.method.weights import (
     random_weights,
 )
 from hdkd_dist.training import ranks
+from hdkd_dist.training.replay import SumCurve, read_sum_curve
 from hdkd_dist.training.settings import Settings
 
 
@@ -34,6 +35,12 @@ class Harmony:
     optimizer: torch.optim.Optimizer | None  # of γ; None: γ stays γ₀
     temperature: Tensor  # T, without dimensions
     average_ce: Tensor | None = None  # E_k, [K]; None before the first observation
+    replayed: SumCurve | None = None  # the Σγ/Σγ₀ that γ follows; None: its own
+
+    def follow(self, step: int) -> None:
+        """Bring γ to the size that a replayed run had after ``step`` steps, if there is one."""
+        if self.replayed is not None:
+            torch.mul(self.initial, self.replayed.at(step), out=self.gamma)
 
     @property
     def sum_ratio(self) -> Tensor:
@@ -82,7 +89,21 @@ def start_harmony(settings: Settings, num_exits: int, device: torch.device) -> H
         exists=existing_entries(method, num_exits).to(device),
         optimizer=make_optimizer([gamma], lr=settings.gamma.lr) if learns else None,
         temperature=torch.tensor(temperature, dtype=torch.float32, device=device),
+        replayed=replayed_curve(settings, learns),
     )
+
+
+def replayed_curve(settings: Settings, learns: bool) -> SumCurve | None:
+    """The Σγ/Σγ₀ that the run replays, as ``hdkd.gamma.replay_sum`` says."""
+    run = settings.gamma.replay_sum
+    if run is None:
+        return None
+    if learns:
+        raise ValueError(
+            f"hdkd.gamma.replay_sum is {run} but {settings.method} learns γ: replay it in a method "
+            "with fixed weights"
+        )
+    return read_sum_curve(Path(run))
 
 
 def initial_weights(settings: Settings, method: Method, num_exits: int) -> Tensor:

@@ -78,6 +78,7 @@ class GammaSettings(Section):
     solver: Literal[tuple(SOLVERS)] = "jvp"
     # Of its passes those that run in bf16 where torch_autocast does.
     autocast: tuple[Literal[PASSES], ...] = PASSES
+    replay_sum: str | None = None  # a run whose Σγ/Σγ₀ multiplies γ₀ step by step, as a control
 
 
 class RunSettings(Section):

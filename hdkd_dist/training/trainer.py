@@ -62,6 +62,7 @@ def train(run: Run, progress: Progress, reporter: Reporter, keeper: Keeper) -> N
                 measures, gradient = harmonised_step(learner, train_batch, metaval_batch, rate)
                 meter.add_weights_step(progress.step + 1, gradient, drift=replicate(harmony))
             else:
+                harmony.follow(progress.step)
                 measures = train_network(learner, train_batch)
             progress.step += 1
             step = progress.step

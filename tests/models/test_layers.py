@@ -16,7 +16,7 @@ def test_a_strided_convolution_halves_the_side(side, kernel):
     assert maps.min() >= 0
 
 
-@pytest.mark.parametrize("kind", ["cifar", "imagenet"])
+@pytest.mark.parametrize("kind", STEM_HALVINGS)
 @pytest.mark.parametrize("side", [32, 33])
 def test_a_stem_halves_the_side_as_often_as_it_says(side, kind):
     maps = stem(kind, 4)(torch.randn(2, 3, side, side))

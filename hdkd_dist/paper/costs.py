@@ -1,0 +1,101 @@
+"""What runs cost, from multiply-adds: forward passes × MMAC, and how fast a device does them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from hdkd_dist.method.weights import METHODS
+from hdkd_dist.models import build, exit_costs, resolve
+from hdkd_dist.paper.records import SPEED, Record
+from hdkd_dist.paper.scales import Bench, Size
+from hdkd_dist.paper.trials import Trial
+from hdkd_dist.training.config import override
+from hdkd_dist.training.settings import Settings
+
+# In forward passes; see docs/gamma-step.md. A backward pass counts 2, a forward-mode one 3.4.
+PLAIN_STEP = 3.0
+WEIGHTS_STEP = {"online": 9.4, "lookahead": 12.4, "lookahead_keep_graph": 11.4}
+
+# An A100's 19.5 Tflop/s in float32 are 9.75 T multiply-adds per second. MSDNet's small convolutions
+# reach a part of that; a tenth is an assumption, to be replaced by a measurement on your device.
+PEAK_TMAC = 9.75
+EFFICIENCY = 0.1
+
+IMAGES = {  # classes, images per class of the full training set, test images
+    "cifar100": (100, 500, 10_000),
+    "imagenet": (1000, 1281, 50_000),
+}
+VALIDATION_PER_CLASS = 50
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run computes."""
+
+    tmac: float  # 10¹² multiply-adds, evaluations included
+    mmac_per_image: float  # of a training step
+
+
+def work_of(trial: Trial) -> Work:
+    """Count a run's multiply-adds, without computing anything."""
+    settings = settings_of(trial)
+    train, validation, test = images_of(trial.bench, trial.size)
+    epochs = settings.schedule.epochs
+    model = settings.model
+    mmac = forward_mmac(model.preset, _hashable(model.overrides))
+    step = step_cost(settings)
+    passes = epochs * (train * step + validation) + (validation + test if trial.test else 0)
+    return Work(passes * mmac / 1e6, step * mmac)
+
+
+def settings_of(trial: Trial) -> Settings:
+    """The section "hdkd" that the trial trains with."""
+    raw = trial.bench.read_config()
+    for key, value in {**trial.settings, "hdkd.method": trial.method}.items():
+        override(raw, key, value)
+    return Settings.model_validate(raw["hdkd"])
+
+
+def step_cost(settings: Settings) -> float:
+    """Forward passes of a training step, the steps of γ spread over all."""
+    gamma = settings.gamma
+    if not METHODS[settings.method].learns:
+        return PLAIN_STEP
+    return PLAIN_STEP + (WEIGHTS_STEP[gamma.lookahead] - PLAIN_STEP) / gamma.every
+
+
+def images_of(bench: Bench, size: Size) -> tuple[int, int, int]:
+    """Images in the training, the validation and the test split."""
+    classes, full, test = IMAGES[bench.dataset]
+    per_class = full if isinstance(size, str) else size
+    validation = classes * VALIDATION_PER_CLASS
+    return classes * per_class - validation, validation, test
+
+
+@cache
+def forward_mmac(preset: str, overrides: tuple[tuple[str, Any], ...]) -> float:
+    """Multiply-adds of one image through the whole network, in millions."""
+    with torch.device("meta"):
+        network = build(preset, **dict(overrides))
+    return exit_costs(network, resolve(preset, dict(overrides)).input_size).mmac[-1]
+
+
+def _hashable(overrides: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    pairs = ((key, tuple(v) if isinstance(v, list) else v) for key, v in overrides.items())
+    return tuple(sorted(pairs))
+
+
+def tmac_per_second(records: Mapping[str, Record], trials: Mapping[str, Trial]) -> float | None:
+    """How fast finished runs were: the median over them; None if there are none."""
+    rates = [
+        record.values[SPEED] * work_of(trials[name]).mmac_per_image / 1e6
+        for name, record in records.items()
+        if name in trials
+    ]
+    return statistics.median(rates) if rates else None

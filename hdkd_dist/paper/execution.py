@@ -1,0 +1,183 @@
+"""Working through runs, side by side, each a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hdkd_dist.paper.ledger import Ledger, mark_done
+from hdkd_dist.paper.scales import ROOT
+from hdkd_dist.paper.trials import FROM_SOURCE, Place, Trial, evaluate_words, train_words
+
+STOPPED = (75, 76, 130, 137)  # what train.py leaves when the same command would go on
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+TRAIN, EVALUATE = ROOT / "hdkd_dist/train.py", ROOT / "hdkd_dist/evaluate.py"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What a process has for its own: a device, or a core."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    core: int | None = None
+
+
+@dataclass
+class Workers:
+    """The processes that are running; a request to stop reaches all of them."""
+
+    stopping: bool = False
+    processes: set[subprocess.Popen] = field(default_factory=set)
+
+    def call(self, words: Sequence[str], log: Path, slot: Slot) -> int:
+        """Run a command; its exit status. What it prints is appended to ``log``."""
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                words,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONPATH": str(ROOT), **slot.environment},
+                start_new_session=True,  # Ctrl-C reaches it through us, once
+            )
+            if slot.core is not None:
+                os.sched_setaffinity(process.pid, {slot.core})
+            self.processes.add(process)
+            if self.stopping:
+                process.send_signal(signal.SIGTERM)
+            try:
+                status = process.wait()
+            finally:
+                self.processes.discard(process)
+        return 128 - status if status < 0 else status
+
+    def stop(self, number: int, _frame: object) -> None:
+        """Handle a signal: the runs save a checkpoint and end, none is begun."""
+        self.stopping = True
+        for process in list(self.processes):
+            process.send_signal(number)
+
+
+@contextmanager
+def heeding(workers: Workers) -> Iterator[None]:
+    """Signals go to the running processes while this lasts."""
+    before = {number: signal.signal(number, workers.stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def slots(jobs: int) -> list[Slot]:
+    """A place for each of the processes side by side.
+
+    Raises:
+        ValueError: for more of them than there are.
+    """
+    if not isinstance(jobs, int) or jobs < 1:
+        raise ValueError(f"--jobs must be a whole number from 1 on, not {jobs!r}")
+    if jobs == 1:
+        return [Slot()]
+    devices = torch.accelerator.device_count()
+    cores = sorted(os.sched_getaffinity(0))
+    if jobs > (devices or len(cores)):
+        what = f"{devices} devices" if devices else f"{len(cores)} cores"
+        raise ValueError(f"--jobs {jobs} is more than the {what} of this machine")
+    if devices:
+        return [Slot({"CUDA_VISIBLE_DEVICES": str(i)}) for i in range(jobs)]
+    return [Slot({"OMP_NUM_THREADS": "1"}, core) for core in cores[:jobs]]
+
+
+def train_and_evaluate(
+    trial: Trial,
+    taken: dict[str, Any],
+    place: Place,
+    launcher: Sequence[str],
+    workers: Workers,
+    slot: Slot,
+) -> int:
+    """One run from start to end; 0, or the exit status of what did not end well."""
+    log = place.out / f"{trial.name}.log"
+    train = [*launcher, str(TRAIN), *train_words(trial, place, taken), "--resume", "auto"]
+    evaluate = [sys.executable, str(EVALUATE), *evaluate_words(trial, place)]
+    for words in [train, evaluate] if trial.test else [train]:
+        if workers.stopping:
+            return STOPPED[0]
+        status = workers.call(words, log, slot)
+        if status:  # an evaluation that is stopped knows no status of its own for that
+            return STOPPED[0] if workers.stopping else status
+    mark_done(trial, place.run(trial))
+    return 0
+
+
+def execute(
+    find: Callable[[], list[Trial]],
+    ledger: Ledger,
+    jobs: int,
+    launcher: Sequence[str] = (sys.executable,),
+) -> dict[str, int]:
+    """Work until nothing is left that can be done.
+
+    Args:
+        find: the runs that are wanted, as far as they can be named by now.
+        ledger: knows the finished ones, and gets those that finish.
+        jobs: how many at a time.
+        launcher: what starts train.py.
+
+    Returns:
+        Exit statuses by name of the runs that did not end well; a stopped one ends the work.
+    """
+    place, workers = ledger.place, Workers()
+    place.out.mkdir(parents=True, exist_ok=True)
+    free = slots(jobs)
+    failed: dict[str, int] = {}
+    running: dict[Future[int], tuple[Trial, Slot]] = {}
+    with heeding(workers), ThreadPoolExecutor(max_workers=jobs) as pool:
+        while True:
+            busy = {trial.name for trial, _ in running.values()}
+            ready = [
+                trial
+                for trial in find()
+                if not ledger.has(trial)
+                and trial.name not in busy | failed.keys()
+                and (trial.source is None or ledger.has(trial.source))
+            ]
+            while ready and free and not workers.stopping:
+                trial, slot = ready.pop(0), free.pop(0)
+                taken = FROM_SOURCE[trial.takes](ledger.source(trial)) if trial.source else {}
+                print(f"begins: {trial.name}", flush=True)
+                call = pool.submit(train_and_evaluate, trial, taken, place, launcher, workers, slot)
+                running[call] = (trial, slot)
+            if not running:
+                return failed
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for call in done:
+                trial, slot = running.pop(call)
+                free.append(slot)
+                report(trial, call.result(), ledger, failed)
+                workers.stopping |= call.result() in STOPPED
+
+
+def report(trial: Trial, status: int, ledger: Ledger, failed: dict[str, int]) -> None:
+    """Take in a run that has ended, or note that it did not end well."""
+    if status:
+        failed[trial.name] = status
+        what = "stopped" if status in STOPPED else "failed"
+        log = ledger.place.out / f"{trial.name}.log"
+        print(f"{what} with status {status}: {trial.name}, see {log}", flush=True)
+        return
+    ledger.look([trial])
+    record = ledger.records[trial.name]
+    kind = "top1" if record.has_test else "val_top1"
+    accuracies = " ".join(f"{value:.2f}" for value in record.exits(kind))
+    print(f"finished: {trial.name}: {kind} per exit {accuracies}", flush=True)

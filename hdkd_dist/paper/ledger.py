@@ -1,0 +1,82 @@
+"""What has been computed: in the results that are kept, and in folders of finished runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hdkd_dist.paper.records import DONE, Record, lay_out, read_records, record_of, write_records
+from hdkd_dist.paper.scales import Scale
+from hdkd_dist.paper.trials import Place, Source, Trial
+
+
+@dataclass
+class Ledger:
+    """Finished runs of a scale, by name."""
+
+    scale: Scale
+    place: Place
+    results: Path
+    records: dict[str, Record] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Read the results that are kept."""
+        self.records = read_records(self.results, self.scale.name)
+
+    def look(self, trials: Iterable[Trial]) -> None:
+        """Take in those of the trials whose folders hold finished runs.
+
+        Raises:
+            ValueError: if such a run, or one of the results, was made with other settings.
+        """
+        for trial in trials:
+            known = self.records.get(trial.name)
+            if known is None and (done := read_done(self.place.run(trial))) is not None:
+                check_identity(trial, done, str(self.place.run(trial)))
+                self.records[trial.name] = record_of(trial, self.place.run(trial))
+            elif known is not None:
+                check_identity(trial, known.identity, str(self.results))
+
+    def has(self, trial: Trial) -> bool:
+        """Whether the trial is finished."""
+        return trial.name in self.records
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Of all runs, by name."""
+        return {name: record.score for name, record in self.records.items()}
+
+    def source(self, trial: Trial) -> Source:
+        """Lay out what a trial builds on."""
+        folder = self.place.source(trial)
+        lay_out(self.records[trial.source.name], folder)
+        return Source(folder, trial.rate)
+
+    def save(self) -> None:
+        """Keep what is known."""
+        write_records(self.records, self.results, self.scale.name)
+
+
+def mark_done(trial: Trial, folder: Path) -> None:
+    """Note that a run is trained and evaluated, and as what."""
+    (folder / DONE).write_text(json.dumps(trial.identity) + "\n", encoding="utf-8")
+
+
+def read_done(folder: Path) -> dict[str, object] | None:
+    """The identity of the finished run in ``folder``, if there is one."""
+    file = folder / DONE
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def check_identity(trial: Trial, found: Mapping[str, object], where: str) -> None:
+    """Refuse a run of the same name but other settings."""
+    own = json.loads(json.dumps(trial.identity))
+    differing = sorted(key for key in {*own, *found} if own.get(key) != found.get(key))
+    if differing:
+        changes = ", ".join(f"{key} {found.get(key)!r} → {own.get(key)!r}" for key in differing)
+        raise ValueError(
+            f"{where} holds {trial.name} with other settings ({changes}): remove that run there, "
+            "or choose another --out and --results"
+        )

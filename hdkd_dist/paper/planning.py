@@ -1,0 +1,105 @@
+"""What is to be run, by which commands, and at which cost."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from hdkd_dist.paper.costs import tmac_per_second, work_of
+from hdkd_dist.paper.execution import EVALUATE, TRAIN
+from hdkd_dist.paper.ledger import Ledger
+from hdkd_dist.paper.queue import TUNING, in_order_of_seeds, study_rows
+from hdkd_dist.paper.studies import Choose
+from hdkd_dist.paper.trials import Place, Trial, evaluate_words, train_words
+from hdkd_dist.paper.tuning import Setting, Untuned, chosen, planned_tuning
+
+
+@dataclass(frozen=True)
+class Device:
+    """What runs are estimated for."""
+
+    title: str
+    tmac_per_second: float  # 10¹² multiply-adds
+
+
+def hopeful(ledger: Ledger) -> Choose:
+    """The settings of a method; those of the configuration while it is not tuned."""
+
+    def choose(method: str) -> Setting:
+        try:
+            return chosen(ledger.scale, method, ledger.scores)
+        except Untuned:
+            return {}
+
+    return choose
+
+
+def planned(name: str, ledger: Ledger) -> list[Trial]:
+    """The runs of a study; where it is not tuned yet, with settings that may still change."""
+    if name == TUNING:
+        return planned_tuning(ledger.scale, hopeful(ledger))
+    return in_order_of_seeds(name, study_rows(name, ledger.scale, hopeful(ledger)))
+
+
+def commands(trial: Trial, place: Place) -> Iterator[str]:
+    """The run as one would type it."""
+    taken = []
+    if trial.source:
+        what = "the size of γ" if "sum" in str(trial.takes) else "the final γ"
+        taken = [f"# and {what} of {trial.source.name}"]
+    train = ["python", os.path.relpath(TRAIN), *train_words(trial, place), "--resume", "auto"]
+    yield " ".join([shlex.join(train), *taken])
+    if trial.test:
+        yield shlex.join(["python", os.path.relpath(EVALUATE), *evaluate_words(trial, place)])
+
+
+def plan_lines(
+    names: Sequence[str], ledger: Ledger, device: Device, with_commands: bool
+) -> Iterator[str]:
+    """The plan, line by line."""
+    counted: set[str] = set()
+    everything = missing = 0.0
+    for name in names:
+        trials = planned(name, ledger)
+        own = [trial for trial in trials if trial.name not in counted]
+        counted |= {trial.name for trial in own}
+        hours = {trial.name: hours_of(trial, device) for trial in own}
+        left = sum(hours[trial.name] for trial in own if not ledger.has(trial))
+        everything, missing = everything + sum(hours.values()), missing + left
+        yield (
+            f"{name}: {len(trials)} runs, {len(trials) - len(own)} of them in the studies above; "
+            f"{sum(hours.values()):.4g} hours, {left:.4g} still to do"
+        )
+        for trial in own:
+            state = "finished" if ledger.has(trial) else f"{hours[trial.name]:.3g} h"
+            yield f"  {trial.name}  [{state}]"
+            if with_commands:
+                yield from (f"    {line}" for line in commands(trial, ledger.place))
+    yield (
+        f"together: {len(counted)} runs, {everything:.4g} hours of {device.title}, "
+        f"{missing:.4g} still to do"
+    )
+
+
+def hours_of(trial: Trial, device: Device) -> float:
+    """Of the device."""
+    return work_of(trial).tmac / device.tmac_per_second / 3600
+
+
+def check_lines(ledger: Ledger, trials: Sequence[Trial]) -> Iterator[str]:
+    """How well counted multiply-adds predict the speed of the runs that are finished."""
+    by_name = {trial.name: trial for trial in trials}
+    found = tmac_per_second(ledger.records, by_name)
+    if found is None:
+        return
+    kinds: dict[str, list[float]] = {}
+    for name, record in ledger.records.items():
+        if name in by_name:
+            rate = tmac_per_second({name: record}, by_name)
+            kinds.setdefault(by_name[name].method, []).append(rate / found)
+    yield f"finished runs did {found * 1000:.3g} G multiply-adds per second and core (median)"
+    for method, rates in sorted(kinds.items()):
+        mean = sum(rates) / len(rates)
+        yield f"  {method}: {mean:.2f} times that ({len(rates)} runs)"

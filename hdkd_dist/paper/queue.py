@@ -1,0 +1,124 @@
+"""Which runs a study still needs, in the order in which they are done."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+
+from hdkd_dist.method.weights import METHODS
+from hdkd_dist.paper.ledger import Ledger
+from hdkd_dist.paper.scales import Scale, Size
+from hdkd_dist.paper.studies import STUDIES, Choose, Row
+from hdkd_dist.paper.trials import Trial
+from hdkd_dist.paper.tuning import Setting, Untuned, chosen, tuning_trials
+
+TUNING = "tuning"
+ORDER = (TUNING, "2", "controls", "3", "equilibrium", "levers", "sizes", "figure2", "1")
+
+
+def studies_named(table: object) -> tuple[str, ...]:
+    """The studies that ``--table`` asks for: one, several separated by commas, or all.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    words = table if isinstance(table, tuple | list) else str(table).split(",")  # fire gives both
+    names = ORDER if list(words) == ["all"] else tuple(map(str, words))
+    if unknown := [name for name in names if name not in ORDER]:
+        raise ValueError(f"--table must be among {', '.join(ORDER)}, or all, not {unknown[0]!r}")
+    return names
+
+
+def study_rows(name: str, scale: Scale, choose: Choose) -> list[Row]:
+    """The rows of a study; tuning has none."""
+    return [] if name == TUNING else list(STUDIES[name].rows(scale, choose))
+
+
+def choice(ledger: Ledger) -> Choose:
+    """The settings of a method, as far as the search has got.
+
+    What it returns raises ``Untuned`` where the search is not finished.
+    """
+
+    def choose(method: str) -> Setting:
+        return chosen(ledger.scale, method, ledger.scores)
+
+    return choose
+
+
+def study_trials(name: str, ledger: Ledger) -> list[Trial]:
+    """The runs of a study: all rows with one seed, then with the next.
+
+    Raises:
+        Untuned: if their settings are not known yet.
+    """
+    if name == TUNING:
+        return tuning_trials(ledger.scale, ledger.scores) if ledger.scale.tuned else []
+    return in_order_of_seeds(name, study_rows(name, ledger.scale, choice(ledger)))
+
+
+def in_order_of_seeds(name: str, rows: Sequence[Row]) -> list[Trial]:
+    """The runs of a study's rows; in the tables of methods, one size after the other."""
+    blocks = dict.fromkeys(row.block if name in ("1", "2") else "" for row in rows)
+    trials = []
+    for block in blocks:
+        own = [row for row in rows if block in ("", row.block)]
+        for seed in dict.fromkeys(seed for row in own for seed in row.seeds):
+            trials += [row.trial.with_seed(seed) for row in own if seed in row.seeds]
+    return unique(with_sources(trials))
+
+
+def known_trials(names: Sequence[str], ledger: Ledger) -> list[Trial]:
+    """The runs of several studies that can be named by now; finished ones are taken in."""
+    trials: list[Trial] = []
+    for name in names:
+        before = -1
+        while before != len(ledger.records):  # finished sisters let the learned ones be named
+            before = len(ledger.records)
+            with contextlib.suppress(Untuned):
+                found = study_trials(name, ledger)
+                ledger.look(found)
+        with contextlib.suppress(Untuned):
+            trials += study_trials(name, ledger)
+    return unique(trials)
+
+
+def table_runs(
+    table: str, scale: Scale, methods: Sequence[str], sizes: Sequence[str], seeds: Sequence[str]
+) -> list[tuple[str, Size, int]]:
+    """Method, size and seed of the runs of Table 1 or 2; empty lists stand for the table's own.
+
+    Raises:
+        ValueError: for another table, or unknown methods.
+    """
+    benches = {"1": "imagenet", "2": "cifar100"}
+    if table not in benches or benches[table] not in scale.benches:
+        raise ValueError(f"--table must be 1 or 2 and exist at scale {scale.name}, not {table!r}")
+    if unknown := [name for name in methods if name not in METHODS]:
+        raise ValueError(f"unknown method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    bench = scale.benches[benches[table]]
+    chosen = tuple(int(size) if size.isdigit() else size for size in sizes) or bench.sizes
+    return [
+        (method, size, seed)
+        for size in chosen
+        for seed in map(int, seeds or scale.seeds)
+        for method in methods or METHODS
+    ]
+
+
+def with_sources(trials: Iterable[Trial]) -> list[Trial]:
+    """Each behind the run that it builds on."""
+    return [each for trial in trials for each in (trial.source, trial) if each is not None]
+
+
+def unique(trials: Iterable[Trial]) -> list[Trial]:
+    """Each run once."""
+    return list({trial.name: trial for trial in trials}.values())
+
+
+def part_of(trials: Sequence[Trial], part: tuple[int, int]) -> list[Trial]:
+    """The i-th of n parts (from 0); a run stays with what it builds on."""
+    index, parts = part
+    roots = list(dict.fromkeys((trial.source or trial).name for trial in trials))
+    own = set(roots[index::parts])
+    return [trial for trial in trials if (trial.source or trial).name in own]

@@ -1,0 +1,121 @@
+"""One training run of the studies: what is trained, its name, and the commands that do it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hdkd_dist.paper.scales import ROOT, Bench, Scale, Size
+from hdkd_dist.training.replay import read_sum_curve
+
+RATE = "hdkd.schedule.base_lr"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A finished run that another one builds on."""
+
+    folder: Path  # with its results.json and metrics.jsonl
+    rate: float  # schedule.base_lr
+
+
+# What a run takes from the run it builds on, by name → settings.
+FROM_SOURCE: dict[str, Callable[[Source], dict[str, Any]]] = {
+    "final_gamma": lambda source: {"hdkd.gamma.init": f"fixed:{source.folder}"},
+    "replayed_sum": lambda source: {"hdkd.gamma.replay_sum": str(source.folder)},
+    "mean_sum_as_rate": lambda source: {RATE: source.rate * read_sum_curve(source.folder).mean},
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A run, by what distinguishes it from others; equal trials of two tables are run once.
+
+    Attributes:
+        scale: see there.
+        bench: of the scale.
+        size: of the data set.
+        method: a row of the paper's comparison.
+        variant: a word for what differs from the method as it is; "" for nothing.
+        seed: see ``hdkd.run.seed``.
+        settings: by dotted name, on top of the bench's configuration.
+        takes: a key of ``FROM_SOURCE``, or None.
+        source: the run from which that is taken.
+        test: whether the test split is measured at the end; tuning never reads it.
+    """
+
+    scale: str
+    bench: Bench
+    size: Size
+    method: str
+    variant: str = ""
+    seed: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    takes: str | None = None
+    source: Trial | None = None
+    test: bool = True
+
+    @property
+    def name(self) -> str:
+        """Of the run's folder, and of its row among the results."""
+        parts = [self.bench.folder(self.size), self.method, self.variant, f"seed{self.seed}"]
+        return "-".join(part for part in parts if part)
+
+    @property
+    def rate(self) -> float:
+        """schedule.base_lr."""
+        return self.settings.get(RATE, self.bench.read_config()["hdkd"]["schedule"]["base_lr"])
+
+    def with_seed(self, seed: int) -> Trial:
+        """The same, and what it builds on, with another seed."""
+        source = self.source and self.source.with_seed(seed)
+        return replace(self, seed=seed, source=source)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides the result: a finished run with the same is not repeated."""
+        taken = {"takes": self.takes, "source": self.source.name} if self.source else {}
+        config = {"config": self.bench.config, "digest": self.bench.digest}
+        return {**config, **self.settings, **taken}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs and data lie."""
+
+    data: Path  # holds the prepared data sets
+    out: Path  # gets the runs' folders
+
+    def run(self, trial: Trial) -> Path:
+        """The trial's folder."""
+        return self.out / trial.name
+
+    def source(self, trial: Trial) -> Path:
+        """What a trial builds on is laid out here."""
+        return self.out / "sources" / trial.source.name
+
+
+def place_of(scale: Scale, data: str, out: str | None) -> Place:
+    """The command line's folders."""
+    return Place(Path(str(data)), Path(str(out or f"runs/{scale.name}")))
+
+
+def train_words(trial: Trial, place: Place, taken: Mapping[str, Any] | None = None) -> list[str]:
+    """The arguments of train.py; ``taken`` are the settings that come from the run's source."""
+    settings = {**trial.settings, **(taken or {})}
+    words = ["--ds_config", os.path.relpath(ROOT / trial.bench.config), "--method", trial.method]
+    words += ["--seed", str(trial.seed)]
+    words += ["--data", str(place.data / trial.bench.folder(trial.size))]
+    words += ["--out", str(place.run(trial)), "--test", "false"]
+    for key, value in settings.items():
+        words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    return words
+
+
+def evaluate_words(trial: Trial, place: Place) -> list[str]:
+    """The arguments of evaluate.py, which reads the test split, once."""
+    return ["--run", str(place.run(trial)), "--latency_batch", "1"]

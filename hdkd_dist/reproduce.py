@@ -1,0 +1,190 @@
+"""The paper's tables, figure and claims: ``python hdkd_dist/reproduce.py plan --table 2``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from hdkd_dist import cli
+
+
+def run(
+    table: str = "all",
+    scale: str = "small",
+    data: str = "data",
+    out: str | None = None,
+    results: str = "docs/results",
+    jobs: int = 1,
+    part: str | None = None,
+    launcher: str = sys.executable,
+) -> None:
+    """Train and evaluate what is missing; the same call again goes on where it stopped.
+
+    Args:
+        table: tuning, 1, 2, 3, controls, equilibrium, levers, sizes, figure2,
+            several of them, or all.
+        scale: paper or small.
+        data: the folder of the prepared data sets, such as data/cifar100-150.
+        out: gets the runs' folders; default runs/<scale>.
+        results: what has been collected; runs that stand there are finished.
+        jobs: how many runs side by side, each on a core or device of its own.
+        part: i/n, the i-th of n parts, from 0; default the task of a Slurm array.
+        launcher: what starts train.py, such as deepspeed for all GPUs of a machine.
+    """
+    from hdkd_dist.paper.execution import STOPPED, execute
+    from hdkd_dist.paper.queue import known_trials, part_of, studies_named, study_trials
+
+    ledger = open_ledger(scale, data, out, results)
+    studies, own = studies_named(table), asked_part(part)
+    failed = execute(
+        lambda: part_of(known_trials(studies, ledger), own), ledger, jobs, shlex.split(launcher)
+    )
+    stopped = [status for status in failed.values() if status in STOPPED]
+    if stopped:
+        sys.exit(stopped[0])
+    if failed:
+        raise ValueError(f"{len(failed)} run(s) have failed: {', '.join(failed)}; see their logs")
+    for study in studies:
+        study_trials(study, ledger)  # says so if its settings are not known yet
+    left = [trial for trial in known_trials(studies, ledger) if not ledger.has(trial)]
+    print(f"nothing is left to do here; other parts have {len(left)} runs" if left else "finished")
+
+
+def plan(
+    table: str = "all",
+    scale: str = "small",
+    data: str = "data",
+    out: str | None = None,
+    results: str = "docs/results",
+    commands: bool = False,
+    efficiency: float | None = None,
+) -> None:
+    """Print the runs of studies, their commands, and an estimate of their cost.
+
+    Args:
+        table: tuning, 1, 2, 3, controls, equilibrium, levers, sizes, figure2,
+            several of them, or all.
+        scale: paper or small.
+        data: the folder of the prepared data sets.
+        out: gets the runs' folders; default runs/<scale>.
+        results: what has been collected; runs that stand there are finished.
+        commands: print each run's commands.
+        efficiency: the part of an A100's float32 peak that training reaches; default: at scale
+            small, the measured speed of a core; else a tenth.
+    """
+    from hdkd_dist.paper.costs import EFFICIENCY, PEAK_TMAC, tmac_per_second
+    from hdkd_dist.paper.planning import Device, check_lines, plan_lines, planned
+    from hdkd_dist.paper.queue import ORDER, known_trials, studies_named
+
+    commands = cli.switch("--commands", commands)
+    ledger, studies = open_ledger(scale, data, out, results), studies_named(table)
+    known_trials(ORDER, ledger)
+    trials = [trial for name in ORDER for trial in planned(name, ledger)]
+    part = EFFICIENCY if efficiency is None else efficiency
+    device = Device(f"an A100 at {part:.0%} of its float32 peak", part * PEAK_TMAC)
+    measured = tmac_per_second(ledger.records, {trial.name: trial for trial in trials})
+    if efficiency is None and ledger.scale.tuned and measured:
+        device = Device("one core, as measured", measured)
+    for line in plan_lines(studies, ledger, device, commands):
+        print(line)
+    for line in check_lines(ledger, trials):
+        print(line)
+
+
+def collect(
+    table: str = "all",
+    scale: str = "small",
+    data: str = "data",
+    out: str | None = None,
+    results: str = "docs/results",
+    claims: str = "docs/claims.md",
+) -> None:
+    """Gather finished runs and write tables, claims and figures anew.
+
+    Args:
+        table: whose tables are written.
+        scale: paper or small.
+        data: the folder of the prepared data sets.
+        out: has the runs' folders; default runs/<scale>.
+        results: gets the raw results, one row per run, and the tables.
+        claims: gets the ledger of the paper's claims.
+    """
+    from hdkd_dist.paper import collecting
+    from hdkd_dist.paper.queue import studies_named
+
+    ledger = open_ledger(scale, data, out, results)
+    written = collecting.collect(ledger, studies_named(table), Path(str(claims)))
+    print(f"{len(ledger.records)} runs; written: {', '.join(map(str, written))}")
+
+
+def task(
+    number: int,
+    table: str = "2",
+    scale: str = "paper",
+    methods: str = "",
+    sizes: str = "",
+    seeds: str = "",
+) -> None:
+    """Print method, size and seed of one run of Table 1 or 2, and the number of runs.
+
+    Args:
+        number: of the run, from 0.
+        table: 1 or 2.
+        scale: paper or small.
+        methods: these instead of the table's.
+        sizes: images per class, instead of the table's.
+        seeds: instead of the table's.
+    """
+    from hdkd_dist.paper.queue import table_runs
+    from hdkd_dist.paper.scales import scale_named
+
+    runs = table_runs(
+        str(table), scale_named(str(scale)), cli.words(methods), cli.words(sizes), cli.words(seeds)
+    )
+    if number not in range(len(runs)):
+        raise ValueError(
+            f"task {number} of the array is beyond the {len(runs)} combinations: submit with "
+            f"sbatch --array=0-{len(runs) - 1}"
+        )
+    print(*runs[number], len(runs))
+
+
+def open_ledger(scale: str, data: str, out: str | None, results: str):
+    """What is known of a scale."""
+    from hdkd_dist.paper.ledger import Ledger
+    from hdkd_dist.paper.scales import scale_named
+    from hdkd_dist.paper.trials import place_of
+
+    chosen = scale_named(str(scale))
+    return Ledger(chosen, place_of(chosen, data, out), Path(str(results)))
+
+
+def asked_part(part: str | None) -> tuple[int, int]:
+    """``"2/7"`` → (2, 7); by default the task of a Slurm array, or everything.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if part is None:
+        first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", 0))
+        task = int(os.environ.get("SLURM_ARRAY_TASK_ID", first)) - first
+        return task, int(os.environ.get("SLURM_ARRAY_TASK_COUNT", 1))
+    index, slash, parts = str(part).partition("/")
+    if not (slash and index.isdigit() and parts.isdigit() and int(index) < int(parts)):
+        raise ValueError(f"--part must be i/n with i from 0 to n-1, not {part!r}")
+    return int(index), int(parts)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "plan": plan,
+    "run": run,
+    "collect": collect,
+    "task": task,
+}
+
+
+if __name__ == "__main__":
+    cli.run_command(COMMANDS)

@@ -1,0 +1,33 @@
+"""Finished runs with chosen accuracies, and a scale of which there are few."""
+
+from __future__ import annotations
+
+from hdkd_dist.paper.records import Record, flattened
+from hdkd_dist.paper.scales import SCALES
+from hdkd_dist.paper.trials import Trial
+
+SMALL = SCALES["small"]
+EXITS = 4
+
+
+def no_settings(method: str) -> dict[str, object]:
+    return {}
+
+
+def record(trial: Trial, top1: list[float], budgeted: list[float] | None = None) -> Record:
+    """A run with these test accuracies; on validation all are one point better."""
+    exits = [
+        {"exit": k + 1, "val_top1": a + 1, "top1": a, "top5": a + 20} for k, a in enumerate(top1)
+    ]
+    kd = [[0.25 * (j < i) for j in range(EXITS)] for i in range(EXITS)]
+    tree = {
+        "exits": exits,
+        "gamma": {"ce": [1.5] * EXITS, "kd": kd},
+        "train": {"steps": 100, "seconds": 60.0, "median_images_per_s": 500.0},
+    }
+    if budgeted:
+        costs = enumerate(budgeted, start=1)
+        tree["budgeted"] = [{"mmac": 1.0 * i, "val_top1": a + 1, "top1": a} for i, a in costs]
+    place = {key: str(getattr(trial, key)) for key in ("method", "size", "variant", "seed")}
+    curve = [{"step": 10, "gamma_sum_ratio": 1.2, "gamma/ce_1": 1.1}]
+    return Record(trial.name, trial.identity, place, flattened(tree), curve)

@@ -1,0 +1,158 @@
+"""Working through runs: order, resuming, stopping. Training itself is a stand-in of a few lines
+here, for it takes minutes; tests/test_reproduce.py runs the real one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from hdkd_dist.paper import execution
+from hdkd_dist.paper.execution import execute, slots
+from hdkd_dist.paper.ledger import Ledger
+from hdkd_dist.paper.queue import study_trials
+from hdkd_dist.paper.scales import Bench, Scale
+from hdkd_dist.paper.trials import Place
+
+# Notes when it ran; a run called "dbt" fails as long as there is no file "mended".
+STAND_IN = """
+import json, os, pathlib, sys, time
+words = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+folder = pathlib.Path(words.get("--out") or words["--run"])
+here = pathlib.Path(__file__).parent
+with (here / "calls").open("a") as calls:
+    calls.write(f"{pathlib.Path(__file__).stem} {folder.name} {sorted(os.sched_getaffinity(0))}\\n")
+if "-dbt-" in folder.name and not (here / "mended").exists():
+    sys.exit("broken")
+if (here / "slow").exists():
+    import signal
+    signal.signal(signal.SIGUSR1, lambda *_: sys.exit(75))
+    (here / "waiting").touch()
+    time.sleep(60)
+folder.mkdir(exist_ok=True)
+row = {"val_top1": 1.0, "top1": 2.0, "top5": 3.0}
+results = {"exits": [row], "train": {"seconds": 1.0}, "gamma": {"ce": [1.0], "kd": [[0.0]]}}
+(folder / "results.json").write_text(json.dumps(results))
+steps = [
+    {"event": "step", "step": k, "images_per_s": 5.0, "gamma_sum_ratio": k / 2, "gamma/ce_1": k / 2}
+    for k in (2, 3)
+]
+(folder / "metrics.jsonl").write_text("".join(json.dumps(step) + "\\n" for step in steps))
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    for name in ("train", "evaluate"):
+        (tmp_path / f"{name}.py").write_text(STAND_IN)
+        monkeypatch.setattr(execution, name.upper(), tmp_path / f"{name}.py")
+    return tmp_path
+
+
+def ledger(here) -> Ledger:
+    bench = Bench("cifar100", "ds_configs/cifar100.json", (150,), (150,), 150, {})
+    scale = Scale("tiny", {"cifar100": bench}, (0, 1), (0,), tuned=False)
+    return Ledger(scale, Place(here / "data", here / "runs"), here / "results")
+
+
+def work(kept, study="2", jobs=1, only=lambda trial: True):
+    trials = [trial for trial in study_trials(study, kept) if only(trial)]
+    return execute(lambda: trials, kept, jobs)
+
+
+def calls(here):
+    return [line.split(" ", 2) for line in (here / "calls").read_text().splitlines()]
+
+
+def of_seed_0(trial):
+    return trial.seed == 0
+
+
+def test_a_failed_run_does_not_stop_the_others_and_is_done_again(here):
+    kept = ledger(here)
+    failed = work(kept, only=of_seed_0)
+    assert failed == {"cifar100-150-dbt-seed0": 1}
+    assert "broken" in (here / "runs/cifar100-150-dbt-seed0.log").read_text()
+    assert len(kept.records) == 6
+    trained = [name for script, name, _ in calls(here) if script == "train"]
+    assert [name.split("-")[2] for name in trained] == [
+        *("msdnet", "dbt", "impr", "naive_dkd", "hmsdnet", "hdbt", "hdkd"),
+    ]
+    (here / "mended").touch()
+    (here / "calls").unlink()
+    again = ledger(here)
+    again.look(study_trials("2", again))
+    assert work(again, only=of_seed_0) == {}
+    assert [call[:2] for call in calls(here)] == [
+        ["train", "cifar100-150-dbt-seed0"],
+        ["evaluate", "cifar100-150-dbt-seed0"],
+    ]
+
+
+def test_what_was_collected_is_finished_without_its_folders(here):
+    (here / "mended").touch()
+    first = ledger(here)
+    work(first, only=of_seed_0)
+    first.save()
+    for log in (here / "runs").iterdir():
+        log.rename(here / f"moved-{log.name}")
+    fresh = ledger(here)
+    assert all(map(fresh.has, filter(of_seed_0, study_trials("2", fresh))))
+    assert work(fresh, only=of_seed_0) == {}
+    assert not list((here / "runs").iterdir())
+    # A control takes the course of γ from there.
+    assert work(fresh, "controls", only=lambda trial: of_seed_0(trial) and trial.source) == {}
+    source = here / "runs/sources/cifar100-150-hdkd-seed0/metrics.jsonl"
+    assert json.loads(source.read_text().splitlines()[-1])["gamma_sum_ratio"] == 1.5
+
+
+def test_a_run_waits_for_what_it_builds_on(here):
+    kept = ledger(here)
+    trials = [
+        trial
+        for trial in study_trials("controls", kept)
+        if trial.name.endswith("hdkd-seed0")
+        or (trial.source and trial.source.name.endswith("hdkd-seed0"))
+    ]
+    assert execute(lambda: trials[::-1], kept, 1) == {}
+    trained = [name for script, name, _ in calls(here) if script == "train"]
+    assert trained[0] == "cifar100-150-hdkd-seed0"
+    assert len(trained) == 3
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_side_by_side_each_has_a_core(here):
+    (here / "mended").touch()
+    work(ledger(here), jobs=2, only=of_seed_0)
+    cores = {cores for _, _, cores in calls(here)}
+    assert cores == {f"[{core}]" for core in sorted(os.sched_getaffinity(0))[:2]}
+    with pytest.raises(ValueError, match="--jobs 1000 is more than the"):
+        slots(1000)
+
+
+def test_a_request_to_stop_reaches_the_run_and_ends_the_work(here):
+    (here / "slow").touch()
+
+    def stop():
+        while not (here / "waiting").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    threading.Thread(target=stop).start()
+    assert work(ledger(here)) == {"cifar100-150-msdnet-seed0": 75}
+    assert len(calls(here)) == 1
+
+
+def test_a_run_with_other_settings_is_not_taken_for_finished(here):
+    kept = ledger(here)
+    work(kept, only=lambda trial: trial.name == "cifar100-150-msdnet-seed0")
+    done = here / "runs/cifar100-150-msdnet-seed0/trial.json"
+    done.write_text(json.dumps({"config": "ds_configs/imagenet.json"}))
+    other = ledger(here)
+    with pytest.raises(ValueError, match=r"with other settings \(config 'ds_configs/im"):
+        other.look(study_trials("2", other))

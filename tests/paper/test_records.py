@@ -1,0 +1,67 @@
+"""Raw results: from a run's folder to the CSV and back, and on to runs that build on them."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+from made_up import SMALL, no_settings, record
+from recorded_run import record_run, settings
+
+from hdkd_dist.paper.records import (
+    CURVE,
+    flattened,
+    lay_out,
+    nested,
+    read_records,
+    record_of,
+    write_records,
+)
+from hdkd_dist.paper.studies import plain
+from hdkd_dist.training.harmony import learned_weights
+from hdkd_dist.training.replay import read_sum_curve
+
+BENCH = SMALL.benches["cifar100"]
+TRIAL = plain(SMALL, BENCH, 150, "hdkd", no_settings)
+
+
+def test_results_become_a_row_and_back():
+    tree = {"a": [{"b": 1, "c": [0.5, 2.0]}, {"b": 3, "c": [4.0, 5.0]}], "d": "word"}
+    row = flattened(tree)
+    assert row["a.2.c.1"] == 4.0
+    assert nested(row) == tree
+    ten = {"a": list(range(12))}
+    assert nested(flattened(ten)) == ten
+
+
+def test_what_is_written_is_read(tmp_path):
+    one = record(TRIAL, [10.0, 20.0, 30.0, 40.25], [15.5, 16.5])
+    two = record(TRIAL.with_seed(1), [1 / 3] * 4)
+    write_records({one.name: one, two.name: two}, tmp_path, "small")
+    found = read_records(tmp_path, "small")
+    assert found[one.name] == one
+    assert found[two.name].exits("top1") == [0.333333] * 4
+    assert found[one.name].score == pytest.approx((11 + 21 + 31 + 41.25) / 4)
+    with (tmp_path / "small.csv").open() as lines:
+        assert [row["name"] for row in csv.DictReader(lines)] == [one.name, two.name]
+
+
+def test_a_finished_run_becomes_a_record(tmp_path):
+    folder = record_run(
+        tmp_path / "run", settings(schedule={"epochs": 100, "base_lr": 0.1, "base_batch": 8})
+    )
+    found = record_of(TRIAL, folder)
+    results = json.loads((folder / "results.json").read_text())
+    assert found.exits("val_top1") == [row["val_top1"] for row in results["exits"]]
+    assert len(found.curve) <= CURVE
+    assert found.curve[-1]["step"] == 400
+    assert found.curve[-1]["gamma_sum_ratio"] == pytest.approx(
+        results["gamma"]["sum_ratio"], rel=1e-4
+    )
+
+
+def test_another_run_can_build_on_what_was_kept(tmp_path):
+    lay_out(record(TRIAL, [1.0] * 4), tmp_path / "source")
+    assert learned_weights(tmp_path / "source", 4).tolist() == [1.5] * 4 + [0.25] * 6
+    assert read_sum_curve(tmp_path / "source").at(5) == pytest.approx(1.1)

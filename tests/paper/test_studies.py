@@ -1,0 +1,101 @@
+"""The tables as data."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from made_up import no_settings
+
+from hdkd_dist.method.weights import METHODS
+from hdkd_dist.paper.costs import settings_of
+from hdkd_dist.paper.queue import ORDER, TUNING, in_order_of_seeds, part_of, studies_named, unique
+from hdkd_dist.paper.scales import SCALES
+from hdkd_dist.paper.studies import STUDIES
+from hdkd_dist.paper.tuning import SISTERS, planned_tuning
+
+
+def rows_of(study, scale):
+    return list(STUDIES[study].rows(SCALES[scale], no_settings))
+
+
+def all_trials(scale):
+    chosen = SCALES[scale]
+    studies = [in_order_of_seeds(name, rows_of(name, scale)) for name in STUDIES]
+    return [*planned_tuning(chosen, no_settings), *(trial for study in studies for trial in study)]
+
+
+def test_the_tables_are_the_papers():
+    one, two, three = (rows_of(table, "paper") for table in "123")
+    assert Counter(row.block for row in one) == dict.fromkeys(
+        ["ImageNet(100)", "ImageNet(300)", "ImageNet(500)", "ImageNet(full)"], 7
+    )
+    assert Counter(row.block for row in two) == dict.fromkeys(
+        ["CIFAR(150)", "CIFAR(250)", "CIFAR(350)", "CIFAR(500)"], 7
+    )
+    assert [len(list(rows)) for rows in (one, two)] == [28, 28]
+    assert list(Counter(row.block for row in three).values()) == [3, 2, 5]
+    assert all(len(row.seeds) >= 3 for row in [*one, *two])
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_equal_names_are_equal_runs_with_settings_that_exist(scale):
+    seen = {}
+    for trial in all_trials(scale):
+        assert seen.setdefault(trial.name, trial.identity) == trial.identity
+        settings_of(trial)
+
+
+def test_the_main_result_is_run_once():
+    names = [
+        {trial.name for row in rows_of(study, "small") for trial in row.trials}
+        for study in ("2", "3", "levers", "figure2")
+    ]
+    assert all("cifar100-150-hdkd-seed0" in study for study in names)
+
+
+def test_what_a_run_builds_on_comes_first_and_has_its_seed():
+    for study in ("controls", "3"):
+        trials = in_order_of_seeds(study, rows_of(study, "small"))
+        place = {trial.name: number for number, trial in enumerate(trials)}
+        built = [trial for trial in trials if trial.source]
+        assert built
+        for trial in built:
+            assert trial.source.seed == trial.seed
+            assert place[trial.source.name] < place[trial.name]
+
+
+def test_each_learned_method_has_its_controls():
+    rows = rows_of("controls", "small")
+    pairs = Counter((row.trial.source.method, row.trial.method) for row in rows)
+    assert pairs == dict.fromkeys(SISTERS.items(), 2)
+    assert set(SISTERS) == {name for name, method in METHODS.items() if method.learns}
+
+
+def test_sizes_come_one_after_the_other_with_paired_seeds():
+    of_paper = in_order_of_seeds("2", rows_of("2", "paper"))
+    assert [trial.size for trial in of_paper] == [150] * 21 + [250] * 21 + [350] * 21 + [500] * 21
+    trials = in_order_of_seeds("2", rows_of("2", "small"))
+    assert [trial.size for trial in trials] == [150] * 21
+    assert [trial.seed for trial in trials[:21]] == [0] * 7 + [1] * 7 + [2] * 7
+
+
+@pytest.mark.parametrize("parts", [1, 2, 5])
+def test_parts_share_the_work_and_keep_sources(parts):
+    trials = unique(in_order_of_seeds("controls", rows_of("controls", "small")))
+    split = [part_of(trials, (index, parts)) for index in range(parts)]
+    assert Counter(trial.name for part in split for trial in part) == dict.fromkeys(
+        (trial.name for trial in trials), 1
+    )
+    for part in split:
+        own = {trial.name for trial in part}
+        assert all(trial.source.name in own for trial in part if trial.source)
+
+
+def test_studies_are_named_as_on_the_command_line():
+    assert studies_named("all") == ORDER
+    assert studies_named(2) == ("2",)
+    assert studies_named("tuning,2") == (TUNING, "2")
+    assert studies_named(("tuning", 2)) == (TUNING, "2")  # as fire gives it
+    with pytest.raises(ValueError, match=r"--table must be among tuning, 2, .* not 'two'"):
+        studies_named("two")

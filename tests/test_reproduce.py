@@ -1,0 +1,97 @@
+"""The entry point reproduce.py, as a user starts it."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+
+import pytest
+from entry_points import ROOT
+
+from hdkd_dist import cli
+from hdkd_dist.data.digits import prepare_digits
+from hdkd_dist.paper.execution import execute
+from hdkd_dist.paper.ledger import Ledger
+from hdkd_dist.paper.scales import Bench, Scale
+from hdkd_dist.paper.trials import Place, Trial
+from hdkd_dist.reproduce import COMMANDS, asked_part, plan, task
+
+
+def test_a_plan_has_runs_commands_and_cost(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    plan("2", "paper", results=str(tmp_path), commands=True)
+    lines = capsys.readouterr().out.splitlines()
+    summary = r"2: 84 runs, 0 of them in the studies above; \S+ hours, \S+ still to do"
+    assert re.fullmatch(summary, lines[0])
+    assert sum(line.endswith(" h]") for line in lines) == 84
+    trains = [line.strip() for line in lines if "train.py" in line]
+    assert trains[0] == (
+        "python hdkd_dist/train.py --ds_config ds_configs/cifar100.json --method msdnet --seed 0 "
+        "--data data/cifar100-150 --out runs/paper/cifar100-150-msdnet-seed0 --test false "
+        "--resume auto"
+    )
+    assert sum("evaluate.py --run runs/paper/" in line for line in lines) == 84
+    assert "hours of an A100 at 10% of its float32 peak" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ([], "error: the first word must be one of plan, run, collect, task; each has --help"),
+        (["plan", "--scale", "big"], "error: --scale must be paper or small, not 'big'"),
+        (["run", "--part", "3/3"], "error: --part must be i/n with i from 0 to n-1, not '3/3'"),
+    ],
+)
+def test_bad_words_are_one_line(words, line, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", *words])
+    with pytest.raises(SystemExit) as stop:
+        cli.run_command(COMMANDS)
+    assert stop.value.code == 2
+    assert capsys.readouterr() == ("", line + "\n")
+
+
+def test_the_part_is_that_of_a_slurm_array(monkeypatch):
+    assert asked_part(None) == (0, 1)
+    assert asked_part("2/5") == (2, 5)
+    for name, value in {"ID": "7", "MIN": "5", "COUNT": "4"}.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    assert asked_part(None) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("script", "table", "sizes"),
+    [("cifar100_tables", 2, ""), ("imagenet_subsets", 1, "100 300 500")],
+)
+def test_the_arrays_of_the_job_scripts_are_those_of_the_tables(script, table, sizes, capsys):
+    text = (ROOT / f"slurm/{script}.sh").read_text()
+    (last,) = re.findall(r"^#SBATCH --array=0-(\d+)$", text, re.M)
+    assert f"TABLE={table} " in text
+    task(int(last), str(table), sizes=sizes)
+    *_, runs = capsys.readouterr().out.split()
+    assert int(runs) == int(last) + 1
+    with pytest.raises(ValueError, match=f"submit with sbatch --array=0-{last}"):
+        task(int(last) + 1, str(table), sizes=sizes)
+
+
+def test_other_methods_and_seeds(capsys):
+    task(1, "2", methods="msdnet hdkd", sizes=100, seeds=3)  # as fire gives them
+    assert capsys.readouterr().out.split() == ["hdkd", "100", "3", "2"]
+
+
+def test_a_run_from_start_to_end(tmp_path):
+    config = json.loads((ROOT / "ds_configs/quickstart.json").read_text())
+    config["hdkd"]["schedule"] |= {"epochs": 1, "milestones": []}
+    config["hdkd"]["run"] = {"wandb": "disabled", "log_every": 4}
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config))
+    prepare_digits(tmp_path / "data/digits")
+    bench = Bench("digits", str(file), ("full",), (), "full", {})
+    scale = Scale("tiny", {"digits": bench}, (0,), (0,), tuned=False)
+    ledger = Ledger(scale, Place(tmp_path / "data", tmp_path / "runs"), tmp_path / "results")
+    trial = Trial("tiny", bench, "full", "hdkd", test=False)
+    assert execute(lambda: [trial], ledger, jobs=1, launcher=[sys.executable]) == {}
+    record = ledger.records["digits-hdkd-seed0"]
+    assert len(record.exits("val_top1")) == 3
+    assert not record.has_test
+    assert record.curve[-1]["step"] == record.values["train.steps"] == 17
