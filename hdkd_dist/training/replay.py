@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hdkd_dist.training import names
-from hdkd_dist.training.tracking import METRICS, read_metrics
+from hdkd_dist.training.metrics import METRICS, read_metrics
 
 
 @dataclass(frozen=True)
