@@ -137,6 +137,10 @@ FAULTS = {
         {"hdkd.gamma.lookahead": "online", "gradient_clipping": 1.0},
         "cannot work with gradient_clipping",
     ),
+    "compiled graph twice": (
+        {"hdkd.gamma.lookahead": "lookahead_keep_graph", "hdkd.model.compile": True},
+        "a compiled network frees in the first: .*leave out hdkd.model.compile",
+    ),
     "kept graph with accumulation": (
         {"hdkd.gamma.lookahead": "lookahead_keep_graph", "gradient_accumulation_steps": 2},
         "keeps the graph of the whole training batch",
