@@ -16,6 +16,7 @@ from hdkd_dist.data.manifest import Manifest, sha256_of
 from hdkd_dist.inference.preprocessing import Preprocessing
 from hdkd_dist.inference.results import FILE_NAME, read_results
 from hdkd_dist.inference.trained import WEIGHTS as TRAINED
+from hdkd_dist.inference.trained import in_short
 from hdkd_dist.models import MultiExitNetwork, build, resolve
 
 FORMAT = 1
@@ -122,9 +123,8 @@ def load_exported(folder: Path) -> Exported:
     try:
         network.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError, OSError) as error:
-        cause = " ".join(str(error).splitlines()[:2])
         raise ValueError(
-            f"{DESCRIPTION} does not match the weights in {weights} ({cause}): {AGAIN}"
+            f"{DESCRIPTION} does not match the weights in {weights} ({in_short(error)}): {AGAIN}"
         ) from None
     if sha256_of(weights) != expected:
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,13 @@ def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> M
     try:
         network.load_state_dict(load_file(file))
     except (SafetensorError, RuntimeError) as error:
-        cause = " ".join(str(error).split("\n\t")[:2])
         raise ValueError(
             f"{file} does not hold the weights of {model['preset']} with {num_classes} classes "
-            f"({cause}): the file is damaged or of another network"
+            f"({in_short(error)}): the file is damaged or of another network"
         ) from None
     return network.eval()
+
+
+def in_short(error: Exception) -> str:
+    """The beginning of what torch says of weights: it names every tensor that does not fit."""
+    return textwrap.shorten(str(error), 200, placeholder=" …")

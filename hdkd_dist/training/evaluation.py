@@ -77,7 +77,8 @@ def check_request(folders: Sequence[Path], options: Options) -> None:
     """Find what is wrong before the long work.
 
     Raises:
-        ValueError: for impossible options, runs on different images, or damaged results.
+        ValueError: for impossible options, runs on different images, or weights or results that
+            are damaged.
     """
     numbers = {
         "--batch": options.batch,
@@ -91,7 +92,8 @@ def check_request(folders: Sequence[Path], options: Options) -> None:
         known = " or ".join(CONFIDENCES)
         raise ValueError(f"--confidence must be {known}, not {options.confidence!r}")
     manifests = [manifest_of(folder, options.data) for folder in folders]
-    for folder in folders:
+    for folder, manifest in zip(folders, manifests, strict=True):
+        load_network(folder, read_run(folder), len(manifest.classes))
         read_results(folder)
     for split in SPLITS.values():
         if len({manifest.splits[split].sha256 for manifest in manifests}) > 1:
