@@ -206,6 +206,8 @@ def compare(folder: Path, ranks: int, kills: int, chance: random.Random) -> dict
         json.loads((place / RUN / "results.json").read_text())["gamma"]
         for place in (peace, trouble)
     ]
+    if killed < kills:
+        print(f"the run was over after {killed} kills: give more --epochs")
     print(f"metrics equal: {without_times(peace) == without_times(trouble)}")
     lost, repeated = account(trouble, ranks, CONFIG["hdkd"]["schedule"]["epochs"])
     return {
@@ -225,10 +227,12 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=CONFIG["hdkd"]["schedule"]["epochs"])
+    parser.add_argument("--epochs", type=int, help="default: enough for the kills, 4 at least")
     parser.add_argument("--folder", type=Path, help="kept; default: a temporary one")
     given = parser.parse_args()
-    CONFIG["hdkd"]["schedule"]["epochs"] = given.epochs
+    # A kill comes up to an epoch later than the one before; most much sooner.
+    epochs = given.epochs or max(CONFIG["hdkd"]["schedule"]["epochs"], 2 * given.kills // 5)
+    CONFIG["hdkd"]["schedule"]["epochs"] = epochs
     with tempfile.TemporaryDirectory() as temporary:
         folder = (given.folder or Path(temporary)).absolute()
         found = compare(folder, given.ranks, given.kills, random.Random(given.seed))

@@ -13,8 +13,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from hdkd_dist import cli
-
 
 def main(
     model: str,
@@ -95,4 +93,7 @@ def main(
 
 
 if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[1])  # a checkout need not be installed
+    from hdkd_dist import cli
+
     cli.run(main)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -200,20 +199,20 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_predict_needs_few_packages_and_names_what_it_skips(exported, test_images, tmp_path):
     shutil.copy(test_images / "000.png", tmp_path / "good.png")
     (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "lost.png").symlink_to("nowhere")
     (tmp_path / "cut.png").write_bytes((test_images / "001.png").read_bytes()[:60])
     words = ["--model", exported, "--images", tmp_path, "--deadline_ms", "1000"]
     done = subprocess.run(
-        [sys.executable, "-c", BLOCKED, ROOT / "hdkd_dist/predict.py", *words],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, "-I", "-c", BLOCKED, ROOT / "hdkd_dist/predict.py", *words],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     skipped = {Path(line["image"]).name: line["skipped"] for line in lines if "skipped" in line}
-    assert set(skipped) == {"notes.txt", "cut.png"}
+    assert set(skipped) == {"notes.txt", "cut.png", "lost.png"}
     assert skipped["notes.txt"] == "not an image"
-    assert lines[-1]["summary"]["skipped"] == 2
+    assert lines[-1]["summary"]["skipped"] == 3
     assert lines[-1]["summary"]["images"] == 1
     assert "skipped" in done.stderr
 
@@ -278,6 +277,11 @@ DAMAGES = {
     "unknown preset": (change("preset", "msdnet-digit"), "'msdnet-digits'"),
     "other classes": (change("classes", ["0", "1"]), "does not match the weights"),
     "other exits": (change("temperatures", [1, 1]), "for 2 exits, the network has 3"),
+    "temperatures in words": (change("temperatures", ["a"] * 3), "temperatures are not numbers"),
+    "preprocessing": (
+        change("preprocessing", {"size": 16, "crop": 1, "max_side": None, "mean": 3, "std": 1}),
+        "describes no network",
+    ),
     "no budgets": (change("budgets", []), "table of budgets is empty"),
     "other network": (other_weights, "does not match the weights"),
     "other run": (other_run, "their sha256 is another"),
@@ -335,8 +339,21 @@ def test_runs_that_cannot_be_exported(folder, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(folder / "runs/a", run)
     assert "is there already" in refused(export.main, run, run)
+    for content, said in (
+        ("[1]", "results.json is damaged (it holds no object)"),
+        ('{"exits": [', "results.json is damaged (Expecting value"),
+        ('{"budgeted": [1]}', "results.json is damaged or of another version ('confidence')"),
+        ("{}", "has no thresholds yet: run hdkd_dist/evaluate.py"),
+    ):
+        (run / "results.json").write_text(content)
+        assert said in refused(export.main, run, tmp_path / "x")
     (run / "results.json").unlink()
     assert "run hdkd_dist/evaluate.py" in refused(export.main, run, tmp_path / "x")
+    config = (run / "config.json").read_text()
+    for content in ("[1]", "{}", '{"hdkd": {"model": 3}}', "{"):
+        (run / "config.json").write_text(content)
+        assert "is not the folder of a run" in refused(export.main, run, tmp_path / "x")
+    (run / "config.json").write_text(config)
     (run / "checkpoints/final/model.safetensors").unlink()
     assert "not finished" in refused(export.main, run, tmp_path / "x")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]  # no half of an export
@@ -351,9 +368,21 @@ def test_runs_that_cannot_be_compared(folder, tmp_path):
     assert named_runs("a, b") == named_runs(["a", "b"]) == [Path("a"), Path("b")]
     with pytest.raises(ValueError, match="different runs, not a, a"):
         named_runs(["a", "a"])
-    for changed in ({"batch": 0}, {"latency_batch": "x"}, {"confidence": "entropy"}):
+    for changed in (
+        {"batch": 0},
+        {"workers": -1},
+        {"latency_batch": "x"},
+        {"confidence": "entropy"},
+    ):
         wrong = Options(**{**vars(options), **changed})
         assert next(iter(changed)) in refused_paths(check_request, runs[:1], wrong)
+
+
+def test_damaged_results_are_found_before_the_evaluation(folder, tmp_path):
+    write_run(tmp_path / "run", "msdnet-digits", folder / "digits", steps=0)
+    (tmp_path / "run/results.json").write_text("{")
+    options = Options(None, 256, 1, "calibrated", 32, False)
+    assert "results.json is damaged" in refused_paths(check_request, [tmp_path / "run"], options)
 
 
 def refused_paths(function, *arguments):

@@ -24,7 +24,7 @@ from hdkd_dist.inference.policy import at_exit, exits_taken, require_affordable
 
 STEPS = (0.8, 0.4, 0.4, 0.2)  # of the logarithm of the odds, one per sweep
 STANDARD_ERRORS = 2  # of the paired gain over the geometric policy
-SAMPLE = 4_000  # images that judge the ratios; the thresholds are set on all
+SAMPLE = 3_000  # images that judge the ratios; the thresholds are set on all
 
 
 def direct(confidence: Tensor, worth: Tensor, costs: Sequence[float], budgets: Tensor) -> Tensor:

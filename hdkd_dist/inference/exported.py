@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 
 from hdkd_dist.data.manifest import Manifest, sha256_of
 from hdkd_dist.inference.preprocessing import Preprocessing
-from hdkd_dist.inference.results import read_results
+from hdkd_dist.inference.results import FILE_NAME, read_results
 from hdkd_dist.inference.trained import WEIGHTS as TRAINED
+from hdkd_dist.inference.trained import in_short
 from hdkd_dist.models import MultiExitNetwork, build, resolve
 
 FORMAT = 1
@@ -56,10 +57,25 @@ def write_exported(run: Path, config: Mapping[str, Any], manifest: Manifest, fol
         raise ValueError(
             f"{run} has no thresholds yet: run hdkd_dist/evaluate.py --run {run} first"
         )
+    shutil.copyfile(run / TRAINED, folder / WEIGHTS)
+    try:
+        description = _describe(config, results, manifest)
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{run / FILE_NAME} is damaged or of another version ({error}): run "
+            f"hdkd_dist/evaluate.py --run {run} again"
+        ) from None
+    description["weights_sha256"] = sha256_of(folder / WEIGHTS)
+    text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
+    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
+
+
+def _describe(
+    config: Mapping[str, Any], results: Mapping[str, Any], manifest: Manifest
+) -> dict[str, Any]:
     model = config["hdkd"]["model"]
     size = resolve(model["preset"], model["overrides"]).input_size
-    shutil.copyfile(run / TRAINED, folder / WEIGHTS)
-    description = {
+    return {
         "format": FORMAT,
         "method": results.get("method"),
         "dataset": manifest.name,
@@ -72,10 +88,7 @@ def write_exported(run: Path, config: Mapping[str, Any], manifest: Manifest, fol
         "exits": results["exits"],
         "search": results["search"]["default"],
         "budgets": results["budgeted"],
-        "weights_sha256": sha256_of(folder / WEIGHTS),
     }
-    text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
-    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 
 
 def load_exported(folder: Path) -> Exported:
@@ -99,9 +112,10 @@ def load_exported(folder: Path) -> Exported:
             exits=content["exits"],
             budgets=content["budgets"],
         )
-        _check_lengths(exported)
+        _check_tables(exported)
+        exported.preprocessing.normalize("cpu")
         expected = content["weights_sha256"]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         detail = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(
             f"{folder / DESCRIPTION} describes no network ({detail}): {AGAIN}"
@@ -109,9 +123,8 @@ def load_exported(folder: Path) -> Exported:
     try:
         network.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError, OSError) as error:
-        cause = " ".join(str(error).splitlines()[:2])
         raise ValueError(
-            f"{DESCRIPTION} does not match the weights in {weights} ({cause}): {AGAIN}"
+            f"{DESCRIPTION} does not match the weights in {weights} ({in_short(error)}): {AGAIN}"
         ) from None
     if sha256_of(weights) != expected:
         raise ValueError(
@@ -137,11 +150,11 @@ def _read_description(file: Path) -> dict[str, Any]:
     return content
 
 
-def _check_lengths(exported: Exported) -> None:
+def _check_tables(exported: Exported) -> None:
     exits = exported.network.num_exits
     tables = {
         "temperatures": [exported.temperatures],
-        "exits": [exported.exits],
+        "exits": [[row["mmac"] for row in exported.exits]],
         "thresholds": [row["thresholds"] for row in exported.budgets],
         "val_shares": [row["val_shares"] for row in exported.budgets],
     }
@@ -149,5 +162,7 @@ def _check_lengths(exported: Exported) -> None:
         for values in lists:
             if len(values) != exits:
                 raise ValueError(f"{name} are for {len(values)} exits, the network has {exits}")
+            if not all(isinstance(value, int | float) for value in values):
+                raise ValueError(f"{name} are not numbers")
     if not exported.budgets:
         raise ValueError("its table of budgets is empty")

@@ -36,7 +36,8 @@ def files_in(images: Path) -> list[Path]:
     files = [
         file
         for file in sorted(images.rglob("*"))
-        if file.is_file() and not any(p.startswith(".") for p in file.relative_to(images).parts)
+        if (file.is_file() or not file.exists())  # a link that leads nowhere is named, too
+        and not any(p.startswith(".") for p in file.relative_to(images).parts)
     ]
     if not files:
         raise ValueError(f"--images {images} is empty: give a folder of images")

@@ -36,9 +36,23 @@ def exit_rows(costs: ExitCosts, validation: Tensor, test: Tensor | None) -> list
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """A run's results; empty if there are none yet."""
+    """A run's results; empty if there are none yet.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
     file = folder / FILE_NAME
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if not file.exists():
+        return {}
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(results, dict):
+            raise ValueError("it holds no object")
+    except ValueError as error:
+        raise ValueError(
+            f"{file} is damaged ({error}): move it away and run hdkd_dist/evaluate.py again"
+        ) from None
+    return results
 
 
 def update_results(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,22 @@ def read_run(folder: Path) -> Mapping[str, Any]:
     """The configuration that a run has left.
 
     Raises:
-        ValueError: if the folder is not that of a run.
+        ValueError: if the folder is not that of a run, or the file is damaged.
     """
     file = folder / "config.json"
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        section = config["hdkd"]
+        named = (section["data"]["path"], section["model"]["preset"])
+        if not all(isinstance(each, str) for each in named) or not isinstance(
+            section["model"]["overrides"], dict
+        ):
+            raise TypeError("config.json names no network and data")
+        return config
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        detail = f"config.json lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(
-            f"{folder} is not the folder of a run ({error}): name one that train.py has written"
+            f"{folder} is not the folder of a run ({detail}): name one that train.py has written"
         ) from None
 
 
@@ -44,9 +53,13 @@ def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> M
     try:
         network.load_state_dict(load_file(file))
     except (SafetensorError, RuntimeError) as error:
-        cause = str(error).splitlines()[0]
         raise ValueError(
             f"{file} does not hold the weights of {model['preset']} with {num_classes} classes "
-            f"({cause}): the file is damaged or of another network"
+            f"({in_short(error)}): the file is damaged or of another network"
         ) from None
     return network.eval()
+
+
+def in_short(error: Exception) -> str:
+    """The beginning of what torch says of weights: it names every tensor that does not fit."""
+    return textwrap.shorten(str(error), 200, placeholder=" …")

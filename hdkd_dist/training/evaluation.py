@@ -26,7 +26,7 @@ from hdkd_dist.inference.evaluation import (
 from hdkd_dist.inference.image_grid import draw_easy_and_hard
 from hdkd_dist.inference.latency import measure_stages, sizes_up_to
 from hdkd_dist.inference.outputs import save_outputs
-from hdkd_dist.inference.results import budget_table, table, update_results
+from hdkd_dist.inference.results import budget_table, read_results, table, update_results
 from hdkd_dist.inference.trained import load_network, read_run
 from hdkd_dist.models import exit_costs, resolve
 from hdkd_dist.training.source import Source
@@ -77,9 +77,14 @@ def check_request(folders: Sequence[Path], options: Options) -> None:
     """Find what is wrong before the long work.
 
     Raises:
-        ValueError: for impossible options, or runs on different images.
+        ValueError: for impossible options, runs on different images, or weights or results that
+            are damaged.
     """
-    numbers = {"--batch": options.batch, "--latency_batch": options.latency_batch}
+    numbers = {
+        "--batch": options.batch,
+        "--workers": options.workers,
+        "--latency_batch": options.latency_batch,
+    }
     for flag, value in numbers.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{flag} must be a whole number from 1 on, not {value!r}")
@@ -87,6 +92,9 @@ def check_request(folders: Sequence[Path], options: Options) -> None:
         known = " or ".join(CONFIDENCES)
         raise ValueError(f"--confidence must be {known}, not {options.confidence!r}")
     manifests = [manifest_of(folder, options.data) for folder in folders]
+    for folder, manifest in zip(folders, manifests, strict=True):
+        load_network(folder, read_run(folder), len(manifest.classes))
+        read_results(folder)
     for split in SPLITS.values():
         if len({manifest.splits[split].sha256 for manifest in manifests}) > 1:
             raise ValueError(
