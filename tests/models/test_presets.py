@@ -51,7 +51,11 @@ def test_the_smallest_input_works_and_one_below_is_refused():
         ("msdnet-digits", {"layers_per_block": 3}, "layers_per_block must be a list"),
         ("msdnet-digits", {"reduction": 0}, "reduction must be a number above 0 and at most 1"),
         ("msdnet-digits", {"classifier_channels": 0}, "a positive integer or none, not 0"),
-        ("msdnet-digits", {"stem": "mnist"}, "stem must be 'cifar' or 'imagenet', not 'mnist'"),
+        (
+            "msdnet-digits",
+            {"stem": "mnist"},
+            "stem must be 'cifar', 'halving' or 'imagenet', not 'mnist'",
+        ),
         ("resnet-digits", {"exits": [1, 2]}, "end at the last block, 3"),
         ("resnet-digits", {"exits": [2, 1, 3]}, "exits must rise"),
         ("resnet-digits", {"channels": [8, 16]}, "differ in length"),
