@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 from hdkd_dist.models.layers import Stem
@@ -34,6 +34,11 @@ def _is_share(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
 
 
+def _one_of(names: Sequence[str]) -> str:
+    *others, last = map(repr, names)
+    return f"{', '.join(others)} or {last}"
+
+
 _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "int": (_is_positive, "a positive integer"),
     "int | None": (
@@ -42,5 +47,5 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     ),
     "tuple[int, ...]": (_are_positive, "a list of positive integers"),
     "float": (_is_share, "a number above 0 and at most 1"),
-    "Stem": (lambda value: value in get_args(Stem), " or ".join(map(repr, get_args(Stem)))),
+    "Stem": (lambda value: value in get_args(Stem), _one_of(get_args(Stem))),
 }

@@ -54,7 +54,7 @@ def test_the_smallest_input_works_and_one_below_is_refused():
         (
             "msdnet-digits",
             {"stem": "mnist"},
-            "stem must be 'cifar' or 'halving' or 'imagenet', not 'mnist'",
+            "stem must be 'cifar', 'halving' or 'imagenet', not 'mnist'",
         ),
         ("resnet-digits", {"exits": [1, 2]}, "end at the last block, 3"),
         ("resnet-digits", {"exits": [2, 1, 3]}, "exits must rise"),
