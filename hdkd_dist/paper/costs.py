@@ -18,9 +18,9 @@ from hdkd_dist.paper.trials import Trial
 from hdkd_dist.training.config import override
 from hdkd_dist.training.settings import Settings
 
-# In forward passes; see docs/gamma-step.md. A backward pass counts 2, a forward-mode one 3.4.
+# In forward passes without accumulation; docs/gamma-step.md counts them.
 PLAIN_STEP = 3.0
-WEIGHTS_STEP = {"online": 9.4, "lookahead": 12.4, "lookahead_keep_graph": 11.4}
+WEIGHTS_STEP = {"online": 8.0, "lookahead": 11.0, "lookahead_keep_graph": 10.0}
 
 # An A100's 19.5 Tflop/s in float32 are 9.75 T multiply-adds per second. MSDNet's small convolutions
 # reach a part of that; a tenth is an assumption, to be replaced by a measurement on your device.
