@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from hdkd_dist import cli
+from hdkd_dist.inference.allocation import keep_freed_memory
 from hdkd_dist.inference.budgeted import SEARCHES, budgets_between
 from hdkd_dist.inference.confidence import Judged, top_probability
 from hdkd_dist.inference.geometric import geometric, geometric_shares
@@ -315,6 +316,7 @@ def main(
         json: print one JSON object as the last line.
     """
     torch.set_num_threads(threads)
+    keep_freed_memory()
     subject = trained_subject(Path(run), data) if run else random_subject(preset)
     report: dict = {
         "runtime": [],

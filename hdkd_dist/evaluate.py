@@ -31,6 +31,7 @@ def main(
         latency_batch: images at a time when the stages are timed.
         save_logits: leave the outputs of all exits in the run's folder "logits".
     """
+    from hdkd_dist.inference.allocation import keep_freed_memory
     from hdkd_dist.training.evaluation import (
         Options,
         check_request,
@@ -43,6 +44,7 @@ def main(
     options = Options(data, batch, workers, confidence, latency_batch, save_logits)
     folders = named_runs(run)
     check_request(folders, options)
+    keep_freed_memory()
     evaluated = [evaluate_run(folder, options) for folder in folders]
     if len(evaluated) > 1:
         compare_runs(evaluated, Path(out))

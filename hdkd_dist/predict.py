@@ -44,11 +44,13 @@ def main(
     import torch
 
     from hdkd_dist.inference import choice
+    from hdkd_dist.inference.allocation import keep_freed_memory
     from hdkd_dist.inference.exported import load_exported
     from hdkd_dist.inference.folder import answers_for, batches_of, files_in
     from hdkd_dist.inference.latency import measure_stages, sizes_up_to
     from hdkd_dist.inference.runtime import EarlyExitRunner
 
+    keep_freed_memory()
     exported = load_exported(Path(model))
     files = files_in(Path(images))
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")

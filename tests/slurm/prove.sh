@@ -15,7 +15,11 @@ die() {
 }
 
 [[ $(id -u) == 0 ]] || die "needs root, for daemons and network namespaces: sudo make slurm-test"
-if ! command -v slurmctld slurmd munged ip >/dev/null; then
+missing=()
+for tool in slurmctld slurmd munged ip; do
+    command -v "$tool" >/dev/null || missing+=("$tool") # given several names it is content with one
+done
+if ((${#missing[@]})); then
     say "installing slurm-wlm, munge and iproute2"
     export DEBIAN_FRONTEND=noninteractive
     { apt-get update && apt-get install -y --no-install-recommends slurm-wlm munge iproute2; } \
