@@ -14,8 +14,7 @@ from hdkd_dist.method.weights import METHODS
 from hdkd_dist.models import build, exit_costs, resolve
 from hdkd_dist.paper.records import SPEED, Record
 from hdkd_dist.paper.scales import Bench, Size
-from hdkd_dist.paper.trials import Trial
-from hdkd_dist.training.config import override
+from hdkd_dist.paper.trials import Trial, settings_of
 from hdkd_dist.training.settings import Settings
 
 # In forward passes without accumulation; docs/gamma-step.md counts them.
@@ -52,14 +51,6 @@ def work_of(trial: Trial) -> Work:
     step = step_cost(settings)
     passes = epochs * (train * step + validation) + (validation + test if trial.test else 0)
     return Work(passes * mmac / 1e6, step * mmac)
-
-
-def settings_of(trial: Trial) -> Settings:
-    """The section "hdkd" that the trial trains with."""
-    raw = trial.bench.read_config()
-    for key, value in {**trial.settings, "hdkd.method": trial.method}.items():
-        override(raw, key, value)
-    return Settings.model_validate(raw["hdkd"])
 
 
 def step_cost(settings: Settings) -> float:

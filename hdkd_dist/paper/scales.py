@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,12 +36,6 @@ class Bench:
     def read_config(self) -> dict[str, Any]:
         """The configuration, as it stands in the file."""
         return json.loads((ROOT / self.config).read_text(encoding="utf-8"))
-
-    @property
-    def digest(self) -> str:
-        """Of what the configuration says, however it is laid out."""
-        text = json.dumps(self.read_config(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def folder(self, size: Size) -> str:
         """The name of the prepared data set of a size."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hdkd_dist.models import resolve
 from hdkd_dist.paper.scales import ROOT, Bench, Scale, Size
+from hdkd_dist.training.config import override
 from hdkd_dist.training.replay import read_sum_curve
+from hdkd_dist.training.settings import Settings
 
 RATE = "hdkd.schedule.base_lr"
 
@@ -79,8 +83,43 @@ class Trial:
     def identity(self) -> dict[str, Any]:
         """All that decides the result: a finished run with the same is not repeated."""
         taken = {"takes": self.takes, "source": self.source.name} if self.source else {}
-        config = {"config": self.bench.config, "digest": self.bench.digest}
+        config = {"config": self.bench.config, "digest": digest(self)}
         return {**config, **self.settings, **taken}
+
+
+# Sections and settings that say where a run reads and writes, not what it computes.
+_NOT_RESULTS: dict[str, Any] = {
+    "data": {"path", "workers", "os_cache", "local_copy"},
+    "checkpoint": True,
+    "run": True,
+}
+
+
+def configuration(trial: Trial) -> dict[str, Any]:
+    """The bench's configuration with the trial's settings."""
+    raw = trial.bench.read_config()
+    for key, value in {**trial.settings, "hdkd.method": trial.method}.items():
+        override(raw, key, value)
+    return raw
+
+
+def settings_of(trial: Trial) -> Settings:
+    """The section "hdkd" that the trial trains with."""
+    return Settings.model_validate(configuration(trial)["hdkd"])
+
+
+def digest(trial: Trial) -> str:
+    """Of all that a run computes with, defaults and the network's preset included.
+
+    A changed default is a changed run; a default written out is not.
+    """
+    settings = settings_of(trial)
+    whole = {
+        **configuration(trial),
+        "hdkd": settings.model_dump(mode="json", exclude=_NOT_RESULTS),
+        "network": asdict(resolve(settings.model.preset, settings.model.overrides)),
+    }
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)

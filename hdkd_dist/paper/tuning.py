@@ -24,16 +24,19 @@ _WITHOUT_TEACHER: dict[str, Setting] = {
     "rate0.05": {RATE: 0.05},
     "rate0.025": {RATE: 0.025},
     "rate0.1": {RATE: 0.1},
+    "rate0.2": {RATE: 0.2},
 }
 _TAUGHT: dict[str, Setting] = {
     "T3": {_T: 3, _LAMBDA: 1, RATE: 0.05},
     "T1": {_T: 1, _LAMBDA: 1, RATE: 0.05},
     "T3-rate0.025": {_T: 3, _LAMBDA: 1, RATE: 0.025},
+    "T1-half": {_T: 1, _LAMBDA: 0.5, RATE: 0.05},
 }
 _LEARNED: dict[str, Setting] = {
     "adam1e-3": {_OPTIMIZER: "adam", _EPSILON: 1e-3, _CONSTRAINT: "nonnegative"},
     "adam3e-4": {_OPTIMIZER: "adam", _EPSILON: 3e-4, _CONSTRAINT: "nonnegative"},
     "adam1e-3-fixed_sum": {_OPTIMIZER: "adam", _EPSILON: 1e-3, _CONSTRAINT: "fixed_sum"},
+    "sgd0.1": {_OPTIMIZER: "sgd", _EPSILON: 0.1, _CONSTRAINT: "nonnegative"},
 }
 
 CANDIDATES: dict[str, dict[str, Setting]] = {

@@ -8,10 +8,10 @@ import pytest
 from made_up import no_settings
 
 from hdkd_dist.method.weights import METHODS
-from hdkd_dist.paper.costs import settings_of
 from hdkd_dist.paper.queue import ORDER, TUNING, in_order_of_seeds, part_of, studies_named, unique
 from hdkd_dist.paper.scales import SCALES
 from hdkd_dist.paper.studies import STUDIES
+from hdkd_dist.paper.trials import settings_of
 from hdkd_dist.paper.tuning import SISTERS, planned_tuning
 
 

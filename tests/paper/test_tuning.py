@@ -40,7 +40,7 @@ def test_a_learned_method_starts_from_its_sisters_best():
     with pytest.raises(Untuned, match=r"naive_dkd is not tuned yet .*run --table tuning"):
         candidates(SMALL, "hdkd", {})
     assert not any(trial.method in SISTERS for trial in tuning_trials(SMALL, {}))
-    scores = scored("naive_dkd", [20.0, 30.0, 25.0], {})
+    scores = scored("naive_dkd", [20.0, 30.0, 25.0, 10.0], {})
     second = list(CANDIDATES["naive_dkd"])[1]
     assert best(SMALL, "naive_dkd", scores) == second
     tried = candidates(SMALL, "hdkd", scores)
@@ -52,7 +52,7 @@ def test_a_learned_method_starts_from_its_sisters_best():
 
 
 def test_tables_wait_for_the_search():
-    scores = scored("msdnet", [1.0, 2.0, 3.0], {})
+    scores = scored("msdnet", [1.0, 2.0, 4.0, 3.0], {})
     assert chosen(SMALL, "msdnet", scores) == CANDIDATES["msdnet"][list(CANDIDATES["msdnet"])[2]]
     with pytest.raises(Untuned):
         list(STUDIES["2"].rows(SMALL, lambda method: chosen(SMALL, method, scores)))
