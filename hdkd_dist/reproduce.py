@@ -35,12 +35,17 @@ def run(
         launcher: what starts train.py, such as deepspeed for all GPUs of a machine.
     """
     from hdkd_dist.paper.execution import STOPPED, execute
+    from hdkd_dist.paper.planning import planned
     from hdkd_dist.paper.queue import known_trials, part_of, studies_named, study_trials
 
     ledger = open_ledger(scale, data, out, results)
-    studies, own = studies_named(table), asked_part(part)
+    studies = studies_named(table)
+    own = part_of([trial for name in studies for trial in planned(name, ledger)], asked_part(part))
     failed = execute(
-        lambda: part_of(known_trials(studies, ledger), own), ledger, jobs, shlex.split(launcher)
+        lambda: [trial for trial in known_trials(studies, ledger) if trial.name in own],
+        ledger,
+        jobs,
+        shlex.split(launcher),
     )
     stopped = [status for status in failed.values() if status in STOPPED]
     if stopped:
@@ -95,7 +100,7 @@ def plan(
 
 
 def collect(
-    table: str = "all",
+    table: str = "",
     scale: str = "small",
     data: str = "data",
     out: str | None = None,
@@ -105,7 +110,7 @@ def collect(
     """Gather finished runs and write tables, claims and figures anew.
 
     Args:
-        table: whose tables are written.
+        table: whose tables are also printed; all are written.
         scale: paper or small.
         data: the folder of the prepared data sets.
         out: has the runs' folders; default runs/<scale>.
@@ -115,8 +120,10 @@ def collect(
     from hdkd_dist.paper import collecting
     from hdkd_dist.paper.queue import studies_named
 
-    ledger = open_ledger(scale, data, out, results)
-    written = collecting.collect(ledger, studies_named(table), Path(str(claims)))
+    ledger, asked = open_ledger(scale, data, out, results), studies_named(table) if table else ()
+    written, pages = collecting.collect(ledger, Path(str(claims)))
+    for name in asked:
+        print(pages.get(name, f"\n{name}: nothing at scale {scale}"))
     print(f"{len(ledger.records)} runs; written: {', '.join(map(str, written))}")
 
 
@@ -159,7 +166,7 @@ def open_ledger(scale: str, data: str, out: str | None, results: str):
     from hdkd_dist.paper.trials import place_of
 
     chosen = scale_named(str(scale))
-    return Ledger(chosen, place_of(chosen, data, out), Path(str(results)))
+    return Ledger.read(chosen, place_of(chosen, data, out), Path(str(results)))
 
 
 def asked_part(part: str | None) -> tuple[int, int]:

@@ -31,7 +31,7 @@ MAY_IMPORT = {  # folder → third-party packages, folders of the house
         {"training", "method", "models", "data", "inference", "cli"},
     ),
     "paper": (
-        {"torch", "matplotlib", "scipy"},
+        {"torch", "matplotlib", "numpy", "scipy"},
         {"paper", "training", "method", "models", "inference"},
     ),
     "reporting": (

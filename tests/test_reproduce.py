@@ -88,7 +88,7 @@ def test_a_run_from_start_to_end(tmp_path):
     prepare_digits(tmp_path / "data/digits")
     bench = Bench("digits", str(file), ("full",), (), "full", {})
     scale = Scale("tiny", {"digits": bench}, (0,), (0,), tuned=False)
-    ledger = Ledger(scale, Place(tmp_path / "data", tmp_path / "runs"), tmp_path / "results")
+    ledger = Ledger.read(scale, Place(tmp_path / "data", tmp_path / "runs"), tmp_path / "results")
     trial = Trial("tiny", bench, "full", "hdkd", test=False)
     assert execute(lambda: [trial], ledger, jobs=1, launcher=[sys.executable]) == {}
     record = ledger.records["digits-hdkd-seed0"]

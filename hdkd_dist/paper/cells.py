@@ -47,6 +47,7 @@ def cells(
         for metric in METRICS if runs else ():
             for exit_, values in enumerate(zip(*(run.exits(metric) for run in runs), strict=True)):
                 known = paper.exits if paper and paper.metric == metric else ()
+                comparable = len(known) == len(runs[0].exits(metric))  # the same exits
                 found.append(
                     Cell(
                         row.block,
@@ -56,7 +57,7 @@ def cells(
                         len(runs),
                         statistics.fmean(values),
                         statistics.stdev(values) if len(values) > 1 else None,
-                        known[exit_] if exit_ < len(known) else None,
+                        known[exit_] if comparable else None,
                     )
                 )
     return found

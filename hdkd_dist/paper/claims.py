@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from hdkd_dist.method.weights import METHODS
-from hdkd_dist.paper.judging import Claim, Comparison
+from hdkd_dist.paper.judging import THIRDS, Claim, Comparison
 from hdkd_dist.paper.scales import Scale
 from hdkd_dist.paper.statistics import Statement
 from hdkd_dist.paper.studies import (
@@ -58,15 +58,11 @@ def claims(scale: Scale, choose: Choose) -> Iterator[Claim]:
                 less(learned, sister, "all exits"),
                 less(learned, sister, "late less early exits"),
                 *(
-                    Comparison(
-                        f"{titles[learned]} − {titles[sister]} with {row.title}",
-                        [base[learned]],
-                        [row.trial],
-                        "all exits",
-                        NO_LESS,
-                        control=True,
-                    )
+                    comparison
                     for row in controlled[sister]
+                    for comparison in control_parts(
+                        base[learned], base[sister], row, titles[learned], titles[sister]
+                    )
                 ),
             ],
         )
@@ -98,7 +94,7 @@ def claims(scale: Scale, choose: Choose) -> Iterator[Claim]:
     yield from ablation_claims(scale, choose)
     yield Claim(
         "Under budgets HDKD lies above DBT and MSDNet.",
-        [less("hdkd", name, "all budgets") for name in ("dbt", "msdnet")],
+        [less("hdkd", name, third) for name in ("dbt", "msdnet") for third in THIRDS],
     )
     (combined,) = equilibrium(scale, choose)
     yield Claim(
@@ -174,6 +170,24 @@ def lever_claims(scale: Scale, choose: Choose) -> Iterator[Claim]:
             Comparison(f"{title} − lookahead, every step", [trial], [exact], "all exits", NO_LOSS)
             for title, trial in trials.items()
         ],
+    )
+
+
+def control_parts(
+    learned: Trial, sister: Trial, control: Row, title: str, sisters_title: str
+) -> Iterator[Comparison]:
+    """What of a gain is left over a control, and what the control itself gains."""
+    controls_title = f"{sisters_title} with {control.title}"
+    yield Comparison(
+        f"{title} − {controls_title}", [learned], [control.trial], "all exits", NO_LESS, "harmony"
+    )
+    yield Comparison(
+        f"{controls_title} − {sisters_title}",
+        [control.trial],
+        [sister],
+        "all exits",
+        NO_LESS,
+        "size",
     )
 
 

@@ -7,44 +7,51 @@ from pathlib import Path
 
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.paper.cells import Cell, cells
-from hdkd_dist.paper.claims import claims
+from hdkd_dist.paper.claims_page import claims_page
 from hdkd_dist.paper.figures import draw_budgeted, draw_gamma_over_seeds
-from hdkd_dist.paper.judging import Judged, judged
+from hdkd_dist.paper.judging import Evidence
 from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.paper_values import PRINTED
-from hdkd_dist.paper.planning import hopeful
+from hdkd_dist.paper.planning import hopeful, planned
 from hdkd_dist.paper.queue import ORDER, TUNING, known_trials, study_rows
 from hdkd_dist.paper.records import SPEED, Record, write_rows
-from hdkd_dist.paper.statistics import LEVEL, MARGIN
 from hdkd_dist.paper.studies import STUDIES, Row
 from hdkd_dist.paper.trials import Trial
 from hdkd_dist.paper.tuning import Untuned, best, candidates
-from hdkd_dist.paper.writing import csv_rows, grids, latex_table, markdown_table
-
-NOTE = "<!-- written by: python hdkd_dist/reproduce.py collect -->"
+from hdkd_dist.paper.writing import NOTE, csv_rows, grids, latex_table, markdown_table
 
 
-def collect(ledger: Ledger, studies: Sequence[str], claims_file: Path) -> list[Path]:
-    """Take in finished runs, keep them, and write all pages anew; returns the files."""
+def collect(ledger: Ledger, claims_file: Path) -> tuple[list[Path], dict[str, str]]:
+    """Take in finished runs, keep them, and write all pages anew.
+
+    Returns:
+        The files, and the tables of each study in Markdown.
+    """
     known_trials(ORDER, ledger)
     ledger.save()
     scale, results = ledger.scale.name, ledger.results
-    named = [name for name in studies if name != TUNING]
-    tables = {name: table_of(name, ledger) for name in named}
+    # A run that was made with other settings than the ones now chosen stands in no table.
+    known = {trial.name: trial for name in ORDER for trial in planned(name, ledger)}
+    current = ledger.restricted_to(known.values())
+    tables = {name: table_of(name, current) for name in STUDIES}
+    pages = {
+        name: text for name in STUDIES if (text := "\n".join(study_lines(name, current, tables)))
+    }
     texts = {
-        results / f"{scale}_tables.md": "\n".join(tables_page(ledger, tables)),
+        results / f"{scale}_tables.md": "\n".join([*tables_head(current), *pages.values()]),
         results / f"{scale}_tables.tex": "\n".join(tables_latex(tables)),
     }
     if ledger.scale.tuned:
-        texts[results / f"{scale}_tuning.md"] = "\n".join(tuning_page(ledger))
-    texts[claims_file] = "\n".join(claims_page(ledger))
+        pages[TUNING] = texts[results / f"{scale}_tuning.md"] = "\n".join(tuning_page(current))
+    evidence = Evidence.of(current.records, known, ledger.scale.seeds)
+    texts[claims_file] = "\n".join(claims_page(current, evidence))
     for file, text in texts.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text + "\n", encoding="utf-8")
     rows = [row for name, found in tables.items() for row in csv_rows(name, found)]
     table_csv = results / f"{scale}_tables.csv"
     write_rows(table_csv, rows, tuple(rows[0]) if rows else ("study",))
-    return [results / f"{scale}.csv", *texts, table_csv, *draw(ledger)]
+    return [results / f"{scale}.csv", *texts, table_csv, *draw(current)], pages
 
 
 def table_of(name: str, ledger: Ledger) -> list[Cell]:
@@ -52,8 +59,8 @@ def table_of(name: str, ledger: Ledger) -> list[Cell]:
     return cells(name, study_rows(name, ledger.scale, hopeful(ledger)), ledger.records, PRINTED)
 
 
-def tables_page(ledger: Ledger, tables: Mapping[str, Sequence[Cell]]) -> Iterator[str]:
-    """All tables in Markdown."""
+def tables_head(ledger: Ledger) -> Iterator[str]:
+    """What the tables are."""
     yield NOTE
     yield f"# Results at scale `{ledger.scale.name}`"
     yield ""
@@ -62,15 +69,18 @@ def tables_page(ledger: Ledger, tables: Mapping[str, Sequence[Cell]]) -> Iterato
         'its end. "paper": the number it prints for that row, and our difference from it. The runs '
         f"themselves stand in [{ledger.scale.name}.csv]({ledger.scale.name}.csv), one a line."
     )
-    for name, found in tables.items():
-        rows = study_rows(name, ledger.scale, hopeful(ledger))
-        if not rows:
-            continue
-        yield f"\n## {STUDIES[name].title}\n"
-        yield progress_of(rows, ledger)
-        for title, grid in grids(found):
-            yield f"\n{title}:\n"
-            yield markdown_table(grid)
+
+
+def study_lines(name: str, ledger: Ledger, tables: Mapping[str, Sequence[Cell]]) -> Iterator[str]:
+    """A study's tables in Markdown; nothing if the scale has no such study."""
+    rows = study_rows(name, ledger.scale, hopeful(ledger))
+    if not rows:
+        return
+    yield f"\n## {STUDIES[name].title}\n"
+    yield progress_of(rows, ledger)
+    for title, grid in grids(tables[name]):
+        yield f"\n{title}:\n"
+        yield markdown_table(grid)
 
 
 def progress_of(rows: Sequence[Row], ledger: Ledger) -> str:
@@ -126,55 +136,6 @@ def training_hours(trial: Trial, record: Record) -> float:
     """What the steps took, at the run's median speed: interruptions do not count."""
     images = record.values["train.steps"] * trial.bench.read_config()["train_batch_size"]
     return images / record.values[SPEED] / 3600
-
-
-def claims_page(ledger: Ledger) -> Iterator[str]:
-    """The ledger of claims."""
-    scale = ledger.scale
-    found = [judged(claim, ledger.records, scale.seeds) for claim in claims(scale, hopeful(ledger))]
-    yield NOTE
-    yield "# The paper's claims"
-    yield ""
-    yield (
-        f"Held against runs at scale `{scale.name}` ([tables](results/{scale.name}_tables.md)); "
-        "what is confirmed or refuted here is so at this scale. Each comparison is one of runs "
-        "with the same seed, data and order of samples: top-1 on the test split, averaged over the "
-        f"exits named, per seed; the interval is Student's t over seeds, {LEVEL:.0%}. A statement "
-        "is confirmed where the whole interval lies in the stated range, refuted where none of it "
-        f'does, undecided otherwise; "within ±{MARGIN:g}" is what "does not matter" is taken to '
-        "mean, in points. A claim of several statements is confirmed where all are, refuted where "
-        "one is. Controls tell where a gain comes from: it is due to harmony as far as the "
-        "learned run also beats its fixed sister with the same size of γ (Σγ/Σγ₀ replayed step by "
-        "step) and with a learning rate multiplied by the mean of that ratio; they do not count "
-        "for the verdict."
-    )
-    yield ""
-    yield markdown_table(
-        [["claim", "verdict"], *([each.claim.text, f"**{each.verdict}**"] for each in found)]
-    )
-    for each in found:
-        yield from claim_lines(each)
-
-
-def claim_lines(each: Judged) -> Iterator[str]:
-    """One claim with its comparisons."""
-    yield f"\n## {each.claim.text}\n"
-    rows = []
-    for comparison, found, verdict in zip(
-        each.claim.comparisons, each.found, each.verdicts, strict=True
-    ):
-        shown = ("", "", "")
-        if found is not None:
-            spread = f"{found.low:+.2f} to {found.high:+.2f}"
-            shown = (f"{found.mean:+.2f}", spread, str(found.seeds))
-        kind = " (control)" if comparison.control else ""
-        where = comparison.quantity + kind
-        rows.append([comparison.title, where, comparison.statement, *shown, verdict])
-    header = ["difference", "of", "stated", "mean", f"{LEVEL:.0%} interval", "seeds", "verdict"]
-    yield markdown_table([header, *rows])
-    yield f"\nVerdict: **{each.verdict}**."
-    if each.origin:
-        yield f"\n{each.origin}"
 
 
 def draw(ledger: Ledger) -> list[Path]:

@@ -15,10 +15,9 @@ from hdkd_dist.models import build, exit_costs, resolve
 from hdkd_dist.paper.records import SPEED, Record
 from hdkd_dist.paper.scales import Bench, Size
 from hdkd_dist.paper.trials import Trial, settings_of
-from hdkd_dist.training.settings import Settings
 
 # In forward passes without accumulation; docs/gamma-step.md counts them.
-PLAIN_STEP = 3.0
+PLAIN_STEP = VALIDATION_GRADIENT = 3.0
 WEIGHTS_STEP = {"online": 8.0, "lookahead": 11.0, "lookahead_keep_graph": 10.0}
 
 # An A100's 19.5 Tflop/s in float32 are 9.75 T multiply-adds per second. MSDNet's small convolutions
@@ -48,17 +47,21 @@ def work_of(trial: Trial) -> Work:
     epochs = settings.schedule.epochs
     model = settings.model
     mmac = forward_mmac(model.preset, _hashable(model.overrides))
-    step = step_cost(settings)
+    step = step_cost(trial)
     passes = epochs * (train * step + validation) + (validation + test if trial.test else 0)
     return Work(passes * mmac / 1e6, step * mmac)
 
 
-def step_cost(settings: Settings) -> float:
+def step_cost(trial: Trial) -> float:
     """Forward passes of a training step, the steps of γ spread over all."""
+    settings = settings_of(trial)
     gamma = settings.gamma
-    if not METHODS[settings.method].learns:
+    if not METHODS[settings.method].learns or trial.takes == "final_gamma":
         return PLAIN_STEP
-    return PLAIN_STEP + (WEIGHTS_STEP[gamma.lookahead] - PLAIN_STEP) / gamma.every
+    train = trial.bench.read_config()["train_batch_size"]
+    smaller = (settings.data.metaval_batch_size or train) / train
+    extra = WEIGHTS_STEP[gamma.lookahead] - PLAIN_STEP - (1 - smaller) * VALIDATION_GRADIENT
+    return PLAIN_STEP + extra / gamma.every
 
 
 def images_of(bench: Bench, size: Size) -> tuple[int, int, int]:

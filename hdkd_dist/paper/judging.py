@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
+from hdkd_dist.paper.origin import Part, origin_of
 from hdkd_dist.paper.records import Record, nested
-from hdkd_dist.paper.statistics import Interval, Statement, Verdict, interval, judge, together
+from hdkd_dist.paper.statistics import (
+    Interval,
+    Noise,
+    Run,
+    Statement,
+    Verdict,
+    interval,
+    judge,
+    noise_of,
+    together,
+)
 from hdkd_dist.paper.trials import Trial
 
 ACCURACY = "top1"
+THIRDS = ("low budgets", "middle budgets", "high budgets")
 
 
 def early(record: Record) -> float:
@@ -30,6 +44,13 @@ def budgets(record: Record, key: str = ACCURACY) -> list[float]:
     return [row[key] for row in nested(record.values)["budgeted"]]
 
 
+def third(part: int, record: Record) -> float:
+    """Mean over the first, middle or last third of the budgets."""
+    found = budgets(record)
+    count = len(found)
+    return statistics.fmean(found[part * count // 3 : (part + 1) * count // 3])
+
+
 def optimism(record: Record) -> float:
     """How much better the thresholds look on the split on which they were found."""
     found, measured = budgets(record, "val_top1"), budgets(record)
@@ -43,7 +64,7 @@ QUANTITIES: dict[str, Callable[[Record], float]] = {
     "late exits": late,
     "late less early exits": lambda record: late(record) - early(record),
     "last exit": lambda record: record.exits(ACCURACY)[-1],
-    "all budgets": lambda record: statistics.fmean(budgets(record)),
+    **{name: partial(third, part) for part, name in enumerate(THIRDS)},
     "validation less test, all budgets": optimism,
 }
 
@@ -58,7 +79,8 @@ class Comparison:
         minus: … and these subtracted.
         quantity: a key of ``QUANTITIES``.
         statement: what the claim says of the difference.
-        control: whether it only tells where a gain comes from and does not count for the verdict.
+        part: "claim", or of a control, which tells where a gain comes from and does not count for
+            the verdict: "harmony" is what is gained over it, "size" what it gains itself.
     """
 
     title: str
@@ -66,20 +88,21 @@ class Comparison:
     minus: Sequence[Trial]
     quantity: str
     statement: Statement
-    control: bool = False
+    part: Literal["claim", Part] = "claim"
+
+    def names(self, seed: int) -> list[str]:
+        """Of the runs with this seed."""
+        return [trial.with_seed(seed).name for trial in [*self.plus, *self.minus]]
 
     def differences(self, records: Mapping[str, Record], seeds: Sequence[int]) -> list[float]:
         """Over the seeds for which all runs are there."""
+        signs = [1] * len(self.plus) + [-1] * len(self.minus)
         measure = QUANTITIES[self.quantity]
-        values = []
-        for seed in seeds:
-            plus, minus = (
-                [records.get(trial.with_seed(seed).name) for trial in trials]
-                for trials in (self.plus, self.minus)
-            )
-            if None not in [*plus, *minus]:
-                values.append(sum(map(measure, plus)) - sum(map(measure, minus)))
-        return values
+        return [
+            sum(s * measure(records[name]) for s, name in zip(signs, self.names(seed), strict=True))
+            for seed in seeds
+            if all(name in records for name in self.names(seed))
+        ]
 
 
 @dataclass(frozen=True)
@@ -91,49 +114,98 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """A comparison, where its difference may lie, and what that says."""
+
+    comparison: Comparison
+    wanted: int  # seeds
+    interval: Interval | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
 class Judged:
     """A claim and what has been found."""
 
     claim: Claim
-    found: Sequence[Interval | None]  # by comparison
-    verdicts: Sequence[Verdict]  # by comparison
+    findings: Sequence[Finding]
+
+    def of(self, part: str) -> list[Finding]:
+        """Those of a part."""
+        return [finding for finding in self.findings if finding.comparison.part == part]
 
     @property
     def verdict(self) -> Verdict:
         """Of the claim: its comparisons together, controls left out."""
-        return together(
-            [
-                verdict
-                for comparison, verdict in zip(self.claim.comparisons, self.verdicts, strict=True)
-                if not comparison.control
-            ]
-        )
+        return together([finding.verdict for finding in self.of("claim")])
 
     @property
     def origin(self) -> str | None:
         """Where a gain, the first comparison, comes from; None without controls."""
-        controls = [
-            verdict
-            for comparison, verdict in zip(self.claim.comparisons, self.verdicts, strict=True)
-            if comparison.control
-        ]
-        if not controls:
+        if not self.of("harmony"):
             return None
-        if self.verdicts[0] != "confirmed":
-            return "There is no confirmed gain whose origin could be asked for."
-        return {
-            "confirmed": "The gain is harmony's: neither control shares it.",
-            "refuted": "The gain comes from the size of the loss: a control does better still.",
-            "undecided": "Whether the gain is harmony's or the size's is undecided.",
-            "not enough runs yet": "Where the gain comes from awaits controls.",
-        }[together(controls)]
+        gain = self.findings[0]
+        harmony = [finding.verdict for finding in self.of("harmony")]
+        size = [(found.interval, found.verdict) for found in self.of("size")]
+        return origin_of(gain.interval, gain.verdict, harmony, size)
 
 
-def judged(claim: Claim, records: Mapping[str, Record], seeds: Sequence[int]) -> Judged:
+def noise_in(records: Mapping[str, Record], quantity: str) -> Noise | None:
+    """Of one run, from all that have been tested."""
+    needed = "exits.1.top1" if "exit" in quantity else "budgeted.1.top1"
+    return noise_of(
+        {
+            Run(at["size"], f"{at['method']} {at['variant']}", at["seed"]): value
+            for at, value in (
+                (record.place, QUANTITIES[quantity](record))
+                for record in records.values()
+                if needed in record.values
+            )
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What claims are held against.
+
+    Attributes:
+        records: finished runs, by name.
+        planned: the names of all runs that there are to be.
+        seeds: of the tables.
+        noise: of a run, by quantity.
+    """
+
+    records: Mapping[str, Record]
+    planned: Collection[str]
+    seeds: Sequence[int]
+    noise: Mapping[str, Noise | None]
+
+    @classmethod
+    def of(
+        cls, records: Mapping[str, Record], planned: Collection[str], seeds: Sequence[int]
+    ) -> Evidence:
+        """With the noise of these records."""
+        noise = {quantity: noise_in(records, quantity) for quantity in QUANTITIES}
+        return cls(records, planned, seeds, noise)
+
+
+def judged(claim: Claim, evidence: Evidence) -> Judged:
     """Hold a claim against the records."""
-    found = [interval(each.differences(records, seeds)) for each in claim.comparisons]
-    verdicts = [
-        judge(each, comparison.statement)
-        for each, comparison in zip(found, claim.comparisons, strict=True)
-    ]
-    return Judged(claim, found, verdicts)
+    stated = sum(comparison.part == "claim" for comparison in claim.comparisons)
+    findings = []
+    for comparison in claim.comparisons:
+        seeds = [
+            seed
+            for seed in evidence.seeds
+            if all(name in evidence.planned for name in comparison.names(seed))
+        ]
+        differences = comparison.differences(evidence.records, seeds)
+        runs = len(comparison.plus) + len(comparison.minus)
+        found = interval(differences, runs, evidence.noise[comparison.quantity])
+        verdict: Verdict = "not enough runs yet"
+        if found is not None and len(differences) == len(seeds):
+            among = stated if comparison.part == "claim" else 1
+            verdict = judge(found, comparison.statement, among)
+        findings.append(Finding(comparison, len(seeds), found, verdict))
+    return Judged(claim, findings)

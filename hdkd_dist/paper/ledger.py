@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hdkd_dist.paper.records import DONE, Record, lay_out, read_records, record_of, write_records
@@ -19,11 +19,12 @@ class Ledger:
     scale: Scale
     place: Place
     results: Path
-    records: dict[str, Record] = field(default_factory=dict)
+    records: dict[str, Record]
 
-    def __post_init__(self) -> None:
-        """Read the results that are kept."""
-        self.records = read_records(self.results, self.scale.name)
+    @classmethod
+    def read(cls, scale: Scale, place: Place, results: Path) -> Ledger:
+        """With the results that are kept."""
+        return cls(scale, place, results, read_records(results, scale.name))
 
     def look(self, trials: Iterable[Trial]) -> None:
         """Take in those of the trials whose folders hold finished runs.
@@ -47,6 +48,15 @@ class Ledger:
     def scores(self) -> Mapping[str, float]:
         """Of all runs, by name."""
         return {name: record.score for name, record in self.records.items()}
+
+    def restricted_to(self, trials: Iterable[Trial]) -> Ledger:
+        """The same without runs that are none of these, or were made with other settings."""
+        found = {
+            trial.name: self.records[trial.name]
+            for trial in trials
+            if self.has(trial) and not differing(trial, self.records[trial.name].identity)
+        }
+        return replace(self, records=found)
 
     def source(self, trial: Trial) -> Source:
         """Lay out what a trial builds on."""
@@ -72,11 +82,16 @@ def read_done(folder: Path) -> dict[str, object] | None:
 
 def check_identity(trial: Trial, found: Mapping[str, object], where: str) -> None:
     """Refuse a run of the same name but other settings."""
-    own = json.loads(json.dumps(trial.identity))
-    differing = sorted(key for key in {*own, *found} if own.get(key) != found.get(key))
-    if differing:
-        changes = ", ".join(f"{key} {found.get(key)!r} → {own.get(key)!r}" for key in differing)
+    if changed := differing(trial, found):
+        changes = ", ".join(f"{key} {was!r} → {now!r}" for key, (was, now) in changed.items())
         raise ValueError(
             f"{where} holds {trial.name} with other settings ({changes}): remove that run there, "
             "or choose another --out and --results"
         )
+
+
+def differing(trial: Trial, found: Mapping[str, object]) -> dict[str, tuple[object, object]]:
+    """What a run's identity says and what the trial's does, where they are not the same."""
+    own = json.loads(json.dumps(trial.identity))
+    keys = sorted({*own, *found})
+    return {key: (found.get(key), own.get(key)) for key in keys if own.get(key) != found.get(key)}

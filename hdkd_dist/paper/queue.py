@@ -116,9 +116,12 @@ def unique(trials: Iterable[Trial]) -> list[Trial]:
     return list({trial.name: trial for trial in trials}.values())
 
 
-def part_of(trials: Sequence[Trial], part: tuple[int, int]) -> list[Trial]:
-    """The i-th of n parts (from 0); a run stays with what it builds on."""
+def part_of(trials: Sequence[Trial], part: tuple[int, int]) -> set[str]:
+    """The names in the i-th of n parts (from 0); a run stays with what it builds on.
+
+    Of all planned runs, so that parts do not shift as the search goes on.
+    """
     index, parts = part
     roots = list(dict.fromkeys((trial.source or trial).name for trial in trials))
     own = set(roots[index::parts])
-    return [trial for trial in trials if (trial.source or trial).name in own]
+    return {trial.name for trial in trials if (trial.source or trial).name in own}

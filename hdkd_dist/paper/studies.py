@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.paper.scales import Bench, Scale, Size
-from hdkd_dist.paper.trials import Trial
+from hdkd_dist.paper.trials import GAMMA_RATE, Trial
 from hdkd_dist.paper.tuning import SISTERS, Setting
+from hdkd_dist.training.settings import GammaSettings
 
 Choose = Callable[[str], Setting]  # the settings of a method
 
@@ -175,16 +176,25 @@ def equilibrium(scale: Scale, choose: Choose) -> Iterator[Row]:
 
 
 def levers(scale: Scale, choose: Choose) -> Iterator[Row]:
-    """What makes a step of γ cheaper; the default is online, every 2nd step."""
-    kind, every = "hdkd.gamma.lookahead", "hdkd.gamma.every"
-    batch = ablation_bench(scale).read_config()["train_batch_size"]
-    half = {"hdkd.data.metaval_batch_size": batch // 2}
+    """What makes a step of γ cheaper; γ's rate is such that it goes as far in an epoch."""
+    config = ablation_bench(scale).read_config()
+    usual = GammaSettings(**config["hdkd"].get("gamma", {}))
+    rate = choose("hdkd").get(GAMMA_RATE, usual.lr)
+
+    def steps(kind: str, every: int) -> dict[str, object]:
+        return {
+            "hdkd.gamma.lookahead": kind,
+            "hdkd.gamma.every": every,
+            GAMMA_RATE: rate * every / usual.every,
+        }
+
+    half = {"hdkd.data.metaval_batch_size": config["train_batch_size"] // 2}
     changes: dict[str, tuple[str, Setting]] = {
         "online, every 2nd step": ("", {}),
-        "online, every step": ("online1", {kind: "online", every: 1}),
-        "online, every 5th step": ("online5", {kind: "online", every: 5}),
-        "lookahead, every step": ("lookahead1", {kind: "lookahead", every: 1}),
-        "lookahead, every 2nd step": ("lookahead2", {kind: "lookahead", every: 2}),
+        "online, every step": ("online1", steps("online", 1)),
+        "online, every 5th step": ("online5", steps("online", 5)),
+        "lookahead, every step": ("lookahead1", steps("lookahead", 1)),
+        "lookahead, every 2nd step": ("lookahead2", steps("lookahead", 2)),
         "online, every 2nd step, half the meta-validation batch": ("half_metaval", half),
     }
     for title, (variant, changed) in changes.items():

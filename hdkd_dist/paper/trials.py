@@ -16,7 +16,7 @@ from hdkd_dist.training.config import override
 from hdkd_dist.training.replay import read_sum_curve
 from hdkd_dist.training.settings import Settings
 
-RATE = "hdkd.schedule.base_lr"
+RATE, GAMMA_RATE = "hdkd.schedule.base_lr", "hdkd.gamma.lr"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.paper.scales import Scale
-from hdkd_dist.paper.trials import RATE, Trial
+from hdkd_dist.paper.trials import GAMMA_RATE, RATE, Trial
 
 SEED = 100  # no seed of a table
 Setting = Mapping[str, Any]
@@ -17,8 +17,7 @@ Setting = Mapping[str, Any]
 SISTERS = {"hmsdnet": "msdnet", "hdbt": "dbt", "hdkd": "naive_dkd"}
 
 _T, _LAMBDA = "hdkd.loss.temperature", "hdkd.loss.kd_weight"
-_EPSILON, _OPTIMIZER = "hdkd.gamma.lr", "hdkd.gamma.optimizer"
-_CONSTRAINT = "hdkd.gamma.constraint"
+_OPTIMIZER, _CONSTRAINT = "hdkd.gamma.optimizer", "hdkd.gamma.constraint"
 
 _WITHOUT_TEACHER: dict[str, Setting] = {
     "rate0.05": {RATE: 0.05},
@@ -33,10 +32,10 @@ _TAUGHT: dict[str, Setting] = {
     "T1-half": {_T: 1, _LAMBDA: 0.5, RATE: 0.05},
 }
 _LEARNED: dict[str, Setting] = {
-    "adam1e-3": {_OPTIMIZER: "adam", _EPSILON: 1e-3, _CONSTRAINT: "nonnegative"},
-    "adam3e-4": {_OPTIMIZER: "adam", _EPSILON: 3e-4, _CONSTRAINT: "nonnegative"},
-    "adam1e-3-fixed_sum": {_OPTIMIZER: "adam", _EPSILON: 1e-3, _CONSTRAINT: "fixed_sum"},
-    "sgd0.1": {_OPTIMIZER: "sgd", _EPSILON: 0.1, _CONSTRAINT: "nonnegative"},
+    "adam1e-3": {_OPTIMIZER: "adam", GAMMA_RATE: 1e-3, _CONSTRAINT: "nonnegative"},
+    "adam3e-4": {_OPTIMIZER: "adam", GAMMA_RATE: 3e-4, _CONSTRAINT: "nonnegative"},
+    "adam1e-3-fixed_sum": {_OPTIMIZER: "adam", GAMMA_RATE: 1e-3, _CONSTRAINT: "fixed_sum"},
+    "sgd0.1": {_OPTIMIZER: "sgd", GAMMA_RATE: 0.1, _CONSTRAINT: "nonnegative"},
 }
 
 CANDIDATES: dict[str, dict[str, Setting]] = {

@@ -7,6 +7,7 @@ from itertools import groupby
 
 from hdkd_dist.paper.cells import METRICS, Cell
 
+NOTE = "<!-- written by: python hdkd_dist/reproduce.py collect -->"
 METRIC_TITLES = {"top1": "top-1", "top5": "top-5"}
 UNKNOWN = "not known"
 

@@ -6,8 +6,9 @@ import pytest
 from made_up import SMALL, no_settings, record
 
 from hdkd_dist.paper.claims import claims
-from hdkd_dist.paper.judging import judged
-from hdkd_dist.paper.studies import controls, plain
+from hdkd_dist.paper.judging import Evidence, judged
+from hdkd_dist.paper.queue import in_order_of_seeds
+from hdkd_dist.paper.studies import STUDIES, controls, plain
 
 BENCH = SMALL.benches["cifar100"]
 ALL = {each.text: each for each in claims(SMALL, no_settings)}
@@ -18,6 +19,11 @@ def claim(start):
     return found
 
 
+PLANNED = {
+    trial.name
+    for name, study in STUDIES.items()
+    for trial in in_order_of_seeds(name, list(study.rows(SMALL, no_settings)))
+}
 LUCK = (0.0, 2.0, -1.0)  # of the seeds; the same for all methods
 
 
@@ -38,25 +44,37 @@ def lucky(accuracies):
     return found
 
 
+def held(start, records):
+    return judged(claim(start), Evidence.of(records, PLANNED, SMALL.seeds))
+
+
 def verdict(start, records):
-    return judged(claim(start), records, SMALL.seeds).verdict
+    return held(start, records).verdict
 
 
 def test_without_runs_no_claim_is_decided():
     assert len(ALL) >= 13
     for each in ALL.values():
-        assert judged(each, {}, SMALL.seeds).verdict == "not enough runs yet"
+        assert judged(each, Evidence.of({}, PLANNED, SMALL.seeds)).verdict == "not enough runs yet"
 
 
 def test_pairs_share_their_seeds_luck():
     # The seeds' luck (standard deviation 1.5) would hide half a point if runs were not paired.
     found = runs({"naive_dkd": [30, 31, 32, 33], "hdkd": [30.5, 31.5, 32.6, 33.7]})
-    held = judged(claim("Harmonised weights help: HDKD"), found, (0, 1, 2))
-    gain, contrast, *_ = held.found
-    assert gain.mean == pytest.approx((0.5 + 0.5 + 0.6 + 0.7) / 4)
-    assert gain.low > 0
-    assert contrast.mean == pytest.approx(0.65 - 0.5)
-    assert gain.seeds == 3
+    gain, contrast, *_ = held("Harmonised weights help: HDKD", found).findings
+    assert gain.interval.mean == pytest.approx((0.5 + 0.5 + 0.6 + 0.7) / 4)
+    assert gain.interval.bounds()[0] > 0
+    assert contrast.interval.mean == pytest.approx(0.65 - 0.5)
+    assert (gain.interval.seeds, gain.wanted) == (3, 3)
+
+
+def test_a_claim_waits_for_all_its_seeds():
+    found = runs({"naive_dkd": [30, 31, 32, 33], "hdkd": [31, 32, 34, 35]})
+    del found[plain(SMALL, BENCH, 150, "hdkd", no_settings).with_seed(2).name]
+    waiting = held("Harmonised weights help: HDKD", found)
+    assert waiting.verdict == "not enough runs yet"
+    gain, *_ = waiting.findings
+    assert (gain.interval.seeds, gain.wanted) == (2, 3)
 
 
 def test_early_and_last_exits():
@@ -80,22 +98,38 @@ def test_gains_that_grow_as_the_data_shrink():
     assert verdict(text, few) == "not enough runs yet"
 
 
-def test_controls_are_shown_and_do_not_count():
+SISTER, LEARNED = [30.0, 31, 32, 33], [31.0, 32, 34, 35]  # a gain of 1.5
+
+
+@pytest.mark.parametrize(
+    ("control", "origin"),
+    [
+        (SISTER, "The gain is harmony's: no control"),
+        ([29.0, 30, 31, 32], "The gain is harmony's: no control"),
+        ([30.5, 31.5, 32.5, 33.5], "The gain is harmony's in part: a control has 33% of it"),
+        (LEARNED, "The gain comes from the size of the loss: a control has 100% of it"),
+        ([33.0, 34, 35, 36], "The gain comes from the size of the loss: a control has 200% of it"),
+    ],
+)
+def test_controls_tell_where_a_gain_comes_from_and_do_not_count(control, origin):
     text = "Harmonised weights help: HDKD"
-    found = runs({"naive_dkd": [30, 31, 32, 33], "hdkd": [31, 32, 34, 35]})
-    before = judged(claim(text), found, SMALL.seeds)
+    found = runs({"naive_dkd": SISTER, "hdkd": LEARNED})
+    before = held(text, found)
     assert before.verdict == "confirmed"
     assert "awaits controls" in before.origin
     rows = controls(SMALL, no_settings)
-    of_sister = [row.trial for row in rows if row.trial.method == "naive_dkd"]
-    found |= lucky((trial, [33, 34, 35, 36]) for trial in of_sister)
-    held = judged(claim(text), found, SMALL.seeds)
-    assert held.verdict == "confirmed"
-    assert held.verdicts[2:] == ["refuted", "refuted"]
-    assert held.origin.startswith("The gain comes from the size of the loss")
-    found |= lucky((trial, [30, 31, 32, 33]) for trial in of_sister)
-    assert judged(claim(text), found, SMALL.seeds).origin.startswith("The gain is harmony's")
-    assert judged(claim("HDKD is the best overall"), found, SMALL.seeds).origin is None
+    found |= lucky((row.trial, control) for row in rows if row.trial.method == "naive_dkd")
+    after = held(text, found)
+    assert after.verdict == "confirmed"
+    assert after.origin.startswith(origin)
+    assert held("HDKD is the best overall", found).origin is None
+
+
+def test_under_budgets_every_third_counts():
+    found = runs({"msdnet": [20] * 6, "dbt": [21] * 6, "hdkd": [30, 30, 22, 22, 22, 22]})
+    assert verdict("Under budgets HDKD", found) == "confirmed"
+    found = runs({"msdnet": [20] * 6, "dbt": [21] * 6, "hdkd": [40, 40, 40, 40, 19, 19]})
+    assert verdict("Under budgets HDKD", found) == "refuted"
 
 
 def test_thresholds_flatter_learned_and_fixed_runs_alike():

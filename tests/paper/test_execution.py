@@ -57,7 +57,7 @@ def here(tmp_path, monkeypatch):
 def ledger(here) -> Ledger:
     bench = Bench("cifar100", "ds_configs/cifar100.json", (150,), (150,), 150, {})
     scale = Scale("tiny", {"cifar100": bench}, (0, 1), (0,), tuned=False)
-    return Ledger(scale, Place(here / "data", here / "runs"), here / "results")
+    return Ledger.read(scale, Place(here / "data", here / "runs"), here / "results")
 
 
 def work(kept, study="2", jobs=1, only=lambda trial: True):

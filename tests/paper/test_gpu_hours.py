@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from made_up import SMALL, no_settings, record
 
-from hdkd_dist.paper.costs import tmac_per_second, work_of
+from hdkd_dist.paper.costs import step_cost, tmac_per_second, work_of
 from hdkd_dist.paper.scales import SCALES
-from hdkd_dist.paper.studies import plain
+from hdkd_dist.paper.studies import STUDIES, plain
 
 PAPER = SCALES["paper"]
 
@@ -27,6 +27,13 @@ def test_a_step_of_gamma_in_every_second_step():
     plainly, learned = work_of(trial("naive_dkd")), work_of(trial("hdkd"))
     ratio = learned.mmac_per_image / plainly.mmac_per_image
     assert ratio == pytest.approx((3 + 8) / 2 / 3)
+
+
+def test_what_a_run_does_not_compute_costs_nothing():
+    rows = {row.title: row.trial for row in STUDIES["3"].rows(PAPER, no_settings)}
+    assert step_cost(rows["from DS-like"]) == 3  # its γ stands still
+    (half,) = [r.trial for r in STUDIES["levers"].rows(PAPER, no_settings) if "half" in r.title]
+    assert step_cost(half) == 3 + (5 - 1.5) / 2
 
 
 def test_all_of_imagenet():

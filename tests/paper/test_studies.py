@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from made_up import no_settings
 
 from hdkd_dist.method.weights import METHODS
+from hdkd_dist.models.presets import PRESETS
 from hdkd_dist.paper.queue import ORDER, TUNING, in_order_of_seeds, part_of, studies_named, unique
 from hdkd_dist.paper.scales import SCALES
 from hdkd_dist.paper.studies import STUDIES
-from hdkd_dist.paper.trials import settings_of
+from hdkd_dist.paper.trials import digest, settings_of
 from hdkd_dist.paper.tuning import SISTERS, planned_tuning
+from hdkd_dist.training.settings import GammaSettings
 
 
 def rows_of(study, scale):
@@ -84,12 +87,33 @@ def test_sizes_come_one_after_the_other_with_paired_seeds():
 def test_parts_share_the_work_and_keep_sources(parts):
     trials = unique(in_order_of_seeds("controls", rows_of("controls", "small")))
     split = [part_of(trials, (index, parts)) for index in range(parts)]
-    assert Counter(trial.name for part in split for trial in part) == dict.fromkeys(
+    assert Counter(name for part in split for name in part) == dict.fromkeys(
         (trial.name for trial in trials), 1
     )
     for part in split:
-        own = {trial.name for trial in part}
-        assert all(trial.source.name in own for trial in part if trial.source)
+        assert all(t.source.name in part for t in trials if t.name in part and t.source)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_levers_are_what_their_titles_say(scale):
+    for row in rows_of("levers", scale):
+        gamma = settings_of(row.trial).gamma
+        kind, often = row.title.split(", ")[:2]
+        words = {1: "every step", 2: "every 2nd step", 5: "every 5th step"}
+        assert (gamma.lookahead, words[gamma.every]) == (kind, often)
+        assert gamma.lr / gamma.every == pytest.approx(0.0005)  # how far γ goes in an epoch
+
+
+def test_a_changed_default_is_a_changed_run_and_a_written_one_is_not(monkeypatch):
+    row = rows_of("2", "small")[-1]
+    alpha = GammaSettings().alpha
+    same, other = (
+        replace(row.trial, settings={"hdkd.gamma.alpha": value}) for value in (alpha, 0.1)
+    )
+    assert digest(same) == digest(row.trial) != digest(other)
+    before = digest(same)
+    monkeypatch.setitem(PRESETS, "msdnet-cifar-tiny", PRESETS["msdnet-cifar-small"])
+    assert digest(same) != before
 
 
 def test_studies_are_named_as_on_the_command_line():
