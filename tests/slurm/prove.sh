@@ -20,6 +20,7 @@ for tool in slurmctld slurmd munged ip; do
     command -v "$tool" >/dev/null || missing+=("$tool") # given several names it is content with one
 done
 if ((${#missing[@]})); then
+    mkdir -p build
     say "installing slurm-wlm, munge and iproute2"
     export DEBIAN_FRONTEND=noninteractive
     { apt-get update && apt-get install -y --no-install-recommends slurm-wlm munge iproute2; } \
