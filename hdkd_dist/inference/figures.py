@@ -70,7 +70,7 @@ def draw_budgeted(results: Mapping[str, Any], test: Judged, title: str, file: Pa
     exits = results["exits"]
     ideal_cost, ideal_top1 = (line.tolist() for line in oracle(test.top1, column(exits, "mmac")))
     costs, single = column(exits, "mmac"), column(exits, "top1")
-    with drawing(file, 5.4, 4) as (_, axes):
+    with drawing(file, 5.4, 4.4) as (figure, axes):
         ideal = [*ideal_cost, costs[-1]], [*ideal_top1, ideal_top1[-1]]
         axes.plot(*ideal, ":", color="0.3", label="ideal early exit (oracle)")
         tables = {
@@ -88,7 +88,7 @@ def draw_budgeted(results: Mapping[str, Any], test: Judged, title: str, file: Pa
         )
         axes.plot(costs, single, "o-", color="C3", lw=1, label="single exits")
         axes.set(xlabel=COST, ylabel=ACCURACY, title=title)
-        axes.legend()
+        figure.legend(loc="outside lower center", ncols=3)  # the ideal fills the axes' top
 
 
 def draw_exits_taken(rows: Rows, file: Path) -> None:
