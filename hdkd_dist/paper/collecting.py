@@ -8,6 +8,7 @@ from pathlib import Path
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.paper.cells import Cell, cells
 from hdkd_dist.paper.claims_page import claims_page
+from hdkd_dist.paper.costs import PLAIN_STEP, step_cost
 from hdkd_dist.paper.figures import draw_budgeted, draw_gamma_over_seeds
 from hdkd_dist.paper.judging import Evidence
 from hdkd_dist.paper.ledger import Ledger
@@ -81,6 +82,11 @@ def study_lines(name: str, ledger: Ledger, tables: Mapping[str, Sequence[Cell]])
     for title, grid in grids(tables[name]):
         yield f"\n{title}:\n"
         yield markdown_table(grid)
+    passes = {row.title: step_cost(row.trial) for row in rows}
+    if len(set(passes.values())) > 1:
+        yield "\nCost of a training step, in forward passes and against plain training:\n"
+        lines = [[title, f"{n:g}", f"{n / PLAIN_STEP:.2f}"] for title, n in passes.items()]
+        yield markdown_table([["", "passes", "× plain"], *lines])
 
 
 def progress_of(rows: Sequence[Row], ledger: Ledger) -> str:
