@@ -42,10 +42,13 @@ def main(
         set: any other setting, as section.name=value; may be repeated.
         local_rank: given by the deepspeed launcher.
     """
-    from hdkd_dist.training import ranks, signals
+    from hdkd_dist.training import signals
+
+    requests = signals.listen()  # before torch, which may take long to import
+
+    from hdkd_dist.training import ranks
     from hdkd_dist.training.config import load_config, parse_settings
 
-    requests = signals.listen()
     flags = {
         "hdkd.method": method,
         "hdkd.data.path": data,

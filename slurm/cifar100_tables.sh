@@ -35,7 +35,7 @@ DATA=${DATA:-data/cifar100}               # of size X: $DATA-X
 OUT=${OUT:-runs/cifar100}                 # of a run: $OUT-X-method-seedN
 LOCAL_COPY=${LOCAL_COPY:-}                # such as /tmp/data: copy the data to each node's disk
 INTERFACE=${INTERFACE:-}                  # such as ib0: the network that the ranks use
-MAX_LOSSES=${MAX_LOSSES:-10}              # restarts after which a lost rank ends the job
+MAX_LOSSES=${MAX_LOSSES:-10}              # lost ranks in a row after which the job ends
 EXTRA=${EXTRA:-}                          # more arguments of train.py, without spaces in them
 
 if [[ ! -f $PROJECT/slurm/array.sh ]]; then

@@ -35,6 +35,6 @@ source "$PROJECT/slurm/ranks.sh"
 check_environment
 
 status=0
-srun python -u hdkd_dist/reproduce.py run --table "$TABLE" --scale "$SCALE" --data "$DATA" \
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" python -u hdkd_dist/reproduce.py run --table "$TABLE" --scale "$SCALE" --data "$DATA" \
     --out "$OUT" || status=$?
 finish_or_requeue "$status"

@@ -43,24 +43,42 @@ run_ranks() {
     fi
     # The ranks watch over each other; --wait ends what does not even hear that.
     # shellcheck disable=SC2016  # the variables are the tasks'
-    srun --kill-on-bad-exit=0 --wait=600 bash -c \
+    # From 22.05 to 23.02 srun does not take over the job's cores per task by itself.
+    srun --kill-on-bad-exit=0 --wait=600 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" bash -c \
         'export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID; exec "$@"' rank \
         python -u hdkd_dist/train.py --resume auto "$@"
 }
 
-# finish_or_requeue STATUS: requeue what was stopped (75), or has lost a rank (76, or killed by the
-# system: 137), the latter at most MAX_LOSSES times.
+# finish_or_requeue STATUS: requeue what was stopped (75) or has lost a rank: 76, or killed by the
+# system or by a fault of its device or network (128 + signal; 253: out of memory). Losses count
+# until a stop in good order; after MAX_LOSSES in a row the job ends.
 finish_or_requeue() {
-    local restarts=${SLURM_RESTART_COUNT:-0}
+    local losses count=0
+    losses=slurm-losses-$SLURM_JOB_ID
     case $1 in
-    0) echo "job $SLURM_JOB_ID is finished" ;;
-    75 | 76 | 137)
-        if (($1 != 75 && restarts >= ${MAX_LOSSES:-10})); then
-            die "the run has been restarted $restarts times and has lost a rank again: see above"
+    0)
+        rm -f "$losses"
+        echo "job $SLURM_JOB_ID is finished"
+        ;;
+    75)
+        rm -f "$losses"
+        requeue "$1"
+        ;;
+    76 | 134 | 135 | 137 | 138 | 139 | 140 | 143 | 253)
+        [[ ! -f $losses ]] || count=$(<"$losses")
+        if ((count >= ${MAX_LOSSES:-10})); then
+            rm -f "$losses"
+            die "the run has lost a rank $((count + 1)) times in a row: see above"
         fi
-        echo "job $SLURM_JOB_ID is requeued (exit status $1, restart $((restarts + 1)))"
-        scontrol requeue "$SLURM_JOB_ID" && sleep 60 # until Slurm ends this script
+        echo "$((count + 1))" >"$losses" || die "cannot count losses in $PWD/$losses"
+        requeue "$1"
         ;;
     esac
     exit "$1"
+}
+
+# requeue STATUS: the job begins again when Slurm has room for it.
+requeue() {
+    echo "job $SLURM_JOB_ID is requeued (exit status $1, restart $((${SLURM_RESTART_COUNT:-0} + 1)))"
+    scontrol requeue "$SLURM_JOB_ID" && sleep 60 # until Slurm ends this script
 }

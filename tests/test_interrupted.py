@@ -14,8 +14,7 @@ from faults import CONFIG, RUN, Attempt, account, interrupt_and_resume, last_ste
 from faults import without_times as events
 from local_ranks import TRAIN, LocalRanks
 
-from hdkd_dist.training.signals import STOPPED
-from hdkd_dist.training.watchdog import LOST
+from hdkd_dist.training.signals import LOST, STOPPED
 
 RANKS = 2
 SMALL_FILES = 300 << 10  # bytes; a checkpoint needs more
@@ -80,8 +79,19 @@ def test_killed_in_an_evaluation_after_no_checkpoint_could_be_written(trouble):
     assert warnings
     assert "File too large" in warnings[0] or "write" in warnings[0]
     assert f"the last one is {before[-1]}; training goes on" in warnings[0]
+    assert len(set(warnings)) == len(warnings)  # tried once at a step, however long that lasts
     after = sorted(path.name for path in (trouble / RUN / "checkpoints").glob("step-*"))
     assert after == before
+
+
+def test_stop_that_cannot_be_saved_is_no_stop_in_good_order(trouble):
+    attempt = Attempt(trouble, RANKS, before=small_files)
+    assert attempt.wait_until(lambda: "warning: no checkpoint" in attempt.ranks.output)
+    attempt.ranks.send(signal.SIGTERM)
+    assert attempt.ranks.wait(60) == [LOST, LOST]
+    (said,) = lines(attempt.ranks.output, "stopped by SIGTERM at step")
+    last = max(path.name for path in (trouble / RUN / "checkpoints").glob("step-*"))
+    assert f"the last checkpoint is run/checkpoints/{last};" in said
 
 
 def test_signal_to_one_rank_stops_the_evaluation_of_all_after_a_checkpoint(trouble):

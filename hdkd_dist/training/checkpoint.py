@@ -8,6 +8,7 @@ belong to. Nothing here unpickles.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -29,6 +30,10 @@ PARTIAL = ".partial"
 
 class Damaged(ValueError):
     """A checkpoint that is not what was written."""
+
+
+class Unreadable(ValueError):
+    """A checkpoint that may be as it was written, and cannot be read here and now."""
 
 
 @dataclass(frozen=True)
@@ -82,19 +87,22 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """What a checkpoint says of itself.
 
     Raises:
-        Damaged: if ``checkpoint.json`` is missing or not readable.
+        Damaged: if ``checkpoint.json`` is missing or is not what was written.
+        Unreadable: if the file system fails, or the checkpoint is another version's.
     """
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if content.pop("sha256") != digest(content):
             raise Damaged(f"{folder} is damaged: {MANIFEST} has been changed")
         if content.pop("format") != FORMAT:
-            raise Damaged(f"{folder} is damaged or of another version: it has another format")
+            raise Unreadable(f"{folder} was written by another version of this project")
         files = {name: Written(**entry) for name, entry in content.pop("files").items()}
         return Checkpoint(folder=folder, files=files, **content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, Damaged):
-            raise
+    except (Damaged, Unreadable):
+        raise
+    except OSError as error:
+        raise fault_of(folder, MANIFEST, error) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"{folder} is damaged: {MANIFEST} cannot be read ({error})") from None
 
 
@@ -108,6 +116,7 @@ def verify(checkpoint: Checkpoint) -> None:
 
     Raises:
         Damaged: naming the first file that is missing, truncated or changed.
+        Unreadable: if the file system fails.
     """
     for name, written in checkpoint.files.items():
         file = checkpoint.folder / name
@@ -120,8 +129,18 @@ def verify(checkpoint: Checkpoint) -> None:
             else:
                 continue
         except OSError as error:
-            fault = f"cannot be read ({error.strerror})"
+            raise fault_of(checkpoint.folder, name, error) from None
         raise Damaged(f"{checkpoint.folder} is damaged: {name} {fault}")
+
+
+def fault_of(folder: Path, name: str, error: OSError) -> ValueError:
+    """What an error in reading a file of a checkpoint means: only a missing file is damage."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return Damaged(f"{folder} is damaged: {name} cannot be read ({error.strerror})")
+    return Unreadable(
+        f"{folder / name} cannot be read at present ({error.strerror}): nothing has been changed; "
+        "start again when the file system answers"
+    )
 
 
 def partial_of(folder: Path) -> Path:
@@ -136,9 +155,13 @@ def start_writing(folder: Path) -> None:
 
 
 def clean(checkpoints: Path) -> None:
-    """Remove what is not complete."""
+    """Remove what is not complete, as far as the file system lets it go."""
     for left in checkpoints.glob(f".*{PARTIAL}"):
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                left.unlink()
 
 
 def complete(checkpoint: Checkpoint) -> None:
@@ -194,7 +217,7 @@ def best_of(found: Iterable[Path]) -> Checkpoint | None:
     for folder in found:
         try:
             checkpoint = read_checkpoint(folder)
-        except Damaged:
+        except (Damaged, Unreadable):
             continue
         if checkpoint.validation is not None:
             judged.append(checkpoint)

@@ -16,7 +16,7 @@ from hdkd_dist.training.ballot import NOTHING, SAVE, Ballot
 from hdkd_dist.training.progress import Progress
 from hdkd_dist.training.pulse import Pulse
 from hdkd_dist.training.run import Run
-from hdkd_dist.training.signals import STOPPED, StopRequests
+from hdkd_dist.training.signals import LOST, STOPPED, StopRequests
 from hdkd_dist.training.snapshot import write_snapshot
 from hdkd_dist.training.tracking import warn
 
@@ -27,8 +27,8 @@ BEST_PAUSE = 100
 class Stopped(SystemExit):
     """All ranks stop, as one of them was asked to; ``text`` says what has become of the run."""
 
-    def __init__(self, text: str):
-        super().__init__(STOPPED)
+    def __init__(self, text: str, status: int):
+        super().__init__(status)
         self.text = text
 
 
@@ -62,7 +62,8 @@ class Keeper:
         self.settings = run.settings.checkpoint
         self._ballot = Ballot()
         self._saved_step = progress.step
-        self._tried = time.monotonic()  # when a save was last tried
+        self._tried_step = progress.step  # where a save was last tried
+        self._tried = time.monotonic()  # when that was
         self._cost = 0.0  # seconds that the last one took
 
     def attend(self) -> None:
@@ -75,7 +76,8 @@ class Keeper:
         agreed = self._ballot.cast(self._wish())
         by_step = self.settings.every_steps
         due = by_step is not None and self.progress.step % by_step == 0
-        if (agreed != NOTHING or due) and self.progress.step != self._saved_step:
+        again = agreed == NOTHING and self.progress.step == self._tried_step  # it has failed here
+        if (agreed != NOTHING or due) and self.progress.step != self._saved_step and not again:
             self.save()
         if agreed > SAVE:
             self._stop(agreed)
@@ -89,9 +91,12 @@ class Keeper:
     def _stop(self, number: int) -> None:
         found = checkpoint.folders(self.folder)
         kept = f"the last checkpoint is {found[-1]}" if found else "there is no checkpoint"
+        # What could not be saved is lost work: a job must not be requeued for that for ever.
+        saved = self.progress.step == self._saved_step
         raise Stopped(
             f"stopped by {signal.Signals(number).name} at step {self.progress.step}: {kept}; "
-            "the same command with --resume auto goes on from there"
+            "the same command with --resume auto goes on from there",
+            STOPPED if saved else LOST,
         )
 
     def end_epoch(self) -> None:
@@ -120,6 +125,7 @@ class Keeper:
         """Write a checkpoint; if that fails, say so and go on. Collective."""
         self.pulse.moved("saving")
         self._tried, step = time.monotonic(), self.progress.step
+        self._tried_step = step
         folder = self.folder / checkpoint.name_of(step, validation is not None)
         records: dict[str, Any] = {}
 

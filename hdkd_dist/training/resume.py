@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hdkd_dist.data.manifest import Manifest
+from hdkd_dist.inference.trained import WEIGHTS
 from hdkd_dist.training.checkpoint import (
     Checkpoint,
     Damaged,
@@ -61,9 +62,6 @@ def find_start(
             print(f"{folder} has no checkpoint yet: it starts from the beginning")
             return Start(in_place=True)
         checkpoint = newest(folder / CHECKPOINTS)
-        if checkpoint is None:
-            print(f"{folder} has no usable checkpoint left: it starts from the beginning")
-            return Start()
     else:
         checkpoint = named(Path(resume))
     changed = check_fit(checkpoint, config, manifest, resume_changed)
@@ -73,17 +71,27 @@ def find_start(
     return Start(checkpoint.folder, checkpoint.world_size, changed, in_place=own)
 
 
-def newest(checkpoints: Path) -> Checkpoint | None:
-    """The newest checkpoint that is as it was written; damaged ones are named and set aside."""
+def newest(checkpoints: Path) -> Checkpoint:
+    """The newest checkpoint that is as it was written; damaged ones are named and set aside.
+
+    Raises:
+        Damaged: if none is; a week's run is not begun anew without being asked to.
+        Unreadable: if the file system fails; nothing is set aside then.
+    """
+    damage: list[tuple[Path, Damaged]] = []
     for folder in reversed(folders(checkpoints)):
         try:
             checkpoint = read_checkpoint(folder)
             verify(checkpoint)
-            return checkpoint
         except Damaged as error:
-            aside = set_aside(folder)
-            print(f"{error}; the one before it is used ({folder.name} is now {aside.name})")
-    return None
+            damage.append((folder, error))
+            continue
+        for damaged, error in damage:
+            aside = set_aside(damaged)
+            print(f"{error}; the one before it is used ({damaged.name} is now {aside.name})")
+        return checkpoint
+    faults = "; ".join(str(error) for _, error in damage)
+    raise Damaged(f"no checkpoint is left to go on from ({faults}): --resume never begins anew")
 
 
 def named(path: Path) -> Checkpoint:
@@ -93,9 +101,7 @@ def named(path: Path) -> Checkpoint:
         ValueError: if there is none, or it is damaged.
     """
     if folders(path / CHECKPOINTS):
-        if (found := newest(path / CHECKPOINTS)) is None:
-            raise ValueError(f"--resume {path}: all checkpoints of this run are damaged")
-        return found
+        return newest(path / CHECKPOINTS)
     if not path.is_dir():
         raise ValueError(
             f"--resume {path}: there is no such folder; give auto, never, the folder of a run or "
@@ -119,8 +125,11 @@ def is_finished(folder: Path) -> bool:
 def continue_folder(folder: Path, start: Start) -> None:
     """Make the folder of a continued run as it was at its checkpoint; rank 0.
 
-    Later checkpoints, left by a resume from an earlier one, are set aside.
+    Later checkpoints, left by a resume from an earlier one, are set aside, and what an earlier end
+    of the run has left is removed: it would be taken for this one's.
     """
+    (folder / "results.json").unlink(missing_ok=True)
+    (folder / WEIGHTS).unlink(missing_ok=True)
     found = folders(folder / CHECKPOINTS)
     names = [path.name for path in found]
     later = names.index(start.checkpoint.name) + 1 if start.checkpoint else 0

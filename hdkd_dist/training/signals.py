@@ -17,7 +17,9 @@ from contextlib import contextmanager
 
 from hdkd_dist.data.staging import discard_open
 
-STOPPED = 75  # exit status: stopped as asked; the same command with --resume auto goes on
+# Exit statuses; after both the same command with --resume auto goes on.
+STOPPED = 75  # stopped as asked
+LOST = 76  # another rank was lost, or what a stop should have saved
 INTERRUPTED = 128 + signal.SIGINT
 HEEDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 

@@ -64,6 +64,7 @@ def write_snapshot(
         The files of all ranks, and what went wrong on the first rank on which something did.
     """
     writer = CarefulEngine()
+    run.engine._copy_recovery_script = lambda folder: None  # on rank 0, outside the writer's care
     before, run.engine.checkpoint_engine = run.engine.checkpoint_engine, writer
     try:
         shared = {KEY: {**shared_state(run, progress), "extra": dict(extra)}}

@@ -138,7 +138,7 @@ def start_wandb(
             config=dict(config),
             id=wandb_id,
             resume=None if wandb_id is None else "allow",
-            settings=wandb.Settings(init_timeout=WANDB_TIMEOUT),
+            settings=wandb.Settings(init_timeout=WANDB_TIMEOUT, finish_timeout=WANDB_TIMEOUT),
         )
 
     try:

@@ -20,9 +20,8 @@ import torch.distributed as dist
 from hdkd_dist.training import ranks
 from hdkd_dist.training.processes import introduce, is_dead, neighbours
 from hdkd_dist.training.pulse import Pulse
-from hdkd_dist.training.signals import STOPPED, leave
+from hdkd_dist.training.signals import LOST, STOPPED, leave
 
-LOST = 76  # exit status: another rank was lost; --resume auto goes on from the last checkpoint
 SILENCE = 60.0  # seconds without a sign of life after which a process counts as lost
 ROUND = 1.0  # seconds between two reports
 LINGER = 3  # rounds for which rank 0 keeps a verdict readable; failures of the store in a row
@@ -139,7 +138,7 @@ class Watchdog:
 
     def _look_around(self) -> None:
         for rank in self._neighbours:
-            if is_dead(self._processes[rank]) and not self._store.check([f"left/{rank}"]):
+            if is_dead(self._processes[rank]) and not self._has_left(rank):
                 self._judge(f"{self._name(rank)} has ended unexpectedly")
         if ranks.rank() != 0:
             return
@@ -147,7 +146,7 @@ class Watchdog:
         for heard, report in zip(self._heard, reports, strict=True):
             heard.hear(report.decode())
         for rank, heard in enumerate(self._heard):
-            if heard.silent * self.round > self.silence:
+            if heard.silent * self.round > self.silence and not self._has_left(rank):
                 gone = f"{self._name(rank)} has given no sign of life for {self.silence:.0f} s"
                 self._judge(f"{gone}, last at step {heard.step}, {heard.place}")
         self._look_for_hang()
@@ -162,6 +161,10 @@ class Watchdog:
         who = "every rank" if everyone else ", ".join(map(self._name, behind))
         where = f"has not moved for {self.timeout:.0f} s, at step {first.step}, {first.place}"
         self._judge(f"{who} {where}")
+
+    def _has_left(self, rank: int) -> bool:
+        """Whether a rank has gone in good order."""
+        return self._store.check([f"left/{rank}"])
 
     @property
     def _is_speaker(self) -> bool:

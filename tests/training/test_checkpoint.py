@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hdkd_dist.training import checkpoint
-from hdkd_dist.training.checkpoint import Checkpoint, Damaged, read_checkpoint, verify
+from hdkd_dist.training.checkpoint import Checkpoint, Damaged, Unreadable, read_checkpoint, verify
 from hdkd_dist.training.resume import newest
 from hdkd_dist.training.written import write_checked
 
@@ -77,7 +77,20 @@ def test_missing_file_and_no_usable_checkpoint(tmp_path):
     (write(tmp_path, 1).folder / "rank_00000.pt").unlink()
     with pytest.raises(Damaged, match=r"rank_00000.pt cannot be read \(No such file"):
         verify(read_checkpoint(tmp_path / "step-00000001"))
-    assert newest(tmp_path) is None
+    with pytest.raises(Damaged, match=r"no checkpoint is left .*step-00000001 is damaged"):
+        newest(tmp_path)
+    assert "step-00000001" in names(tmp_path)  # where it was
+
+
+@pytest.mark.parametrize("file", ["model.pt", "checkpoint.json"])
+def test_file_system_that_fails_is_no_damage(tmp_path, file):
+    write(tmp_path, 1)
+    failing = write(tmp_path, 2).folder / file
+    failing.unlink()
+    failing.symlink_to(failing)  # the system refuses to follow it
+    with pytest.raises(Unreadable, match=rf"{file} cannot be read at present \(Too many levels"):
+        newest(tmp_path)
+    assert {"step-00000001", "step-00000002"} <= set(names(tmp_path))
 
 
 def test_last_ones_and_the_best_are_kept(tmp_path):

@@ -148,7 +148,9 @@ def test_other_data_and_other_ranks_under_zero_are_refused(run, monkeypatch):
 
 def test_folder_is_put_back_to_its_checkpoint(run):
     older = Start(run / "checkpoints/step-00000004", 1, in_place=True)
+    (run / "results.json").write_text("{}")  # of an earlier end
     continue_folder(run, older)
+    assert not (run / "results.json").exists()
     names = [path.name for path in checkpoint.folders(run / "checkpoints")]
     assert names == ["step-00000004"]
     assert (run / "checkpoints/step-00000008.aside-1").exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from local_ranks import LocalRanks
 
-from hdkd_dist.training.watchdog import LOST
+from hdkd_dist.training.signals import LOST
 
 SCRIPT = Path(__file__).with_name("watched_rank.py")
 WITHIN = 20  # seconds, of which the time limit of the script is 3
