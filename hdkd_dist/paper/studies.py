@@ -7,11 +7,11 @@ in ``paper_values.py``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.paper.scales import Bench, Scale, Size
-from hdkd_dist.paper.trials import GAMMA_RATE, Trial
+from hdkd_dist.paper.trials import GAMMA_RATE, Trial, settings_of
 from hdkd_dist.paper.tuning import SISTERS, Setting
 from hdkd_dist.training.settings import GammaSettings
 
@@ -144,19 +144,12 @@ def controls(scale: Scale, choose: Choose) -> Iterator[Row]:
     bench = ablation_bench(scale)
     for learned, sister in SISTERS.items():
         source = plain(scale, bench, bench.ablation_size, learned, choose)
+        as_it_is = plain(scale, bench, bench.ablation_size, sister, choose)
+        constant = settings_of(source).gamma.constraint == "fixed_sum"  # then it is its control
         for takes, title in CONTROLS.items():
-            trial = Trial(
-                scale.name,
-                bench,
-                bench.ablation_size,
-                sister,
-                takes,
-                settings=choose(sister),
-                takes=takes,
-                source=source,
-            )
+            control = replace(as_it_is, variant=takes, takes=takes, source=source)
             block = f"{METHODS[sister].title} as {METHODS[learned].title}"
-            yield Row(block, title, trial, scale.seeds)
+            yield Row(block, title, as_it_is if constant else control, scale.seeds)
 
 
 def compared_sizes(scale: Scale, choose: Choose) -> Iterator[Row]:

@@ -75,6 +75,19 @@ def test_each_learned_method_has_its_controls():
     assert set(SISTERS) == {name for name, method in METHODS.items() if method.learns}
 
 
+def test_a_constant_sum_makes_the_sister_its_own_control():
+    def choose(method):
+        return {"hdkd.gamma.constraint": "fixed_sum"} if method == "hdbt" else {}
+
+    rows = list(STUDIES["controls"].rows(SCALES["small"], choose))
+    built = {row.trial.method: row.trial.source for row in rows}
+    assert built["dbt"] is None
+    assert built["msdnet"]
+    assert [row.trial.name for row in rows if row.trial.method == "dbt"] == [
+        "cifar100-150-dbt-seed0"
+    ] * 2
+
+
 def test_sizes_come_one_after_the_other_with_paired_seeds():
     of_paper = in_order_of_seeds("2", rows_of("2", "paper"))
     assert [trial.size for trial in of_paper] == [150] * 21 + [250] * 21 + [350] * 21 + [500] * 21
