@@ -40,6 +40,7 @@ def main(
             raise ValueError(f"{flag} must be a number, not {value!r}")
     if batch < 1 or batch != int(batch):
         raise ValueError(f"--batch must be a whole number from 1 on, not {batch}")
+    batch = int(batch)
 
     import torch
 
@@ -53,6 +54,7 @@ def main(
     keep_freed_memory()
     exported = load_exported(Path(model))
     files = files_in(Path(images))
+    batch = min(batch, len(files))  # so are the stages timed
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     network = exported.network.to(device)
     if budget_mmac is not None:
@@ -73,10 +75,10 @@ def main(
         taken.update(line["exit"] for line in lines)
         skipped += len(unusable)
         for line in lines:
-            print(json.dumps(line, ensure_ascii=False))
+            print(json.dumps(line))
         for each in unusable:
             print(f"skipped {each.file}: {each.reason}", file=sys.stderr)
-            print(json.dumps({"image": str(each.file), "skipped": each.reason}, ensure_ascii=False))
+            print(json.dumps({"image": str(each.file), "skipped": each.reason}))
     answered = taken.total()
     if not answered:
         raise ValueError(

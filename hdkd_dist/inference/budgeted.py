@@ -41,23 +41,21 @@ def budget_rows(
     budgets: Tensor,
     *,
     search: str = DEFAULT_SEARCH,
-    unit: str = "mmac",
 ) -> list[dict[str, Any]]:
     """One row per budget, as ``results.json`` has them.
 
     Args:
         validation: finds the thresholds.
         test: is measured.
-        costs: [K], of leaving at each exit.
-        budgets: [M], in the unit of the costs.
+        costs: [K], of leaving at each exit, in MMAC.
+        budgets: [M], in MMAC.
         search: a key of ``SEARCHES``.
-        unit: names the columns ``budget_<unit>``, ``<unit>`` (what the test split took), …
     """
     thresholds = SEARCHES[search](validation, costs, budgets)
-    columns: dict[str, Tensor] = {f"budget_{unit}": budgets}
+    columns: dict[str, Tensor] = {"budget_mmac": budgets}
     for prefix, split in (("val_", validation), ("", test)):
         result = score(split, costs, thresholds)
-        columns[f"{prefix}{unit}"] = result.cost
+        columns[f"{prefix}mmac"] = result.cost
         columns[f"{prefix}top1"], columns[f"{prefix}top5"] = result.top1, result.top5
         columns[f"{prefix}shares"] = result.shares
     columns["thresholds"] = thresholds

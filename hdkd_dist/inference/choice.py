@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from hdkd_dist.inference.exported import Exported
-from hdkd_dist.inference.latency import StageTimes
+from hdkd_dist.inference.latency import StageTimes, in_time
 from hdkd_dist.inference.policy import require_affordable
 from hdkd_dist.inference.runtime import thresholds_of_exit
 
@@ -44,14 +44,14 @@ def for_deadline(
     Raises:
         ValueError: if no image could leave in time.
     """
-    expected = [times.expected_ms(batch, row["val_shares"]) for row in exported.budgets]
-    in_time = [row for row, ms in zip(exported.budgets, expected, strict=True) if ms <= deadline_ms]
-    if not in_time:
+    affordable = in_time(exported.budgets, times, batch, deadline_ms)
+    if not affordable:
+        least = min(times.expected_ms(batch, row["val_shares"]) for row in exported.budgets)
         raise ValueError(
             f"{deadline_ms:g} ms per image are not enough for the first exit, which takes "
-            f"{min(expected):.3g} ms here in batches of {batch}: allow more, or use larger batches"
+            f"{least:.3g} ms here in batches of {batch}: allow more, or use larger batches"
         )
-    return in_time[-1]["thresholds"]
+    return affordable[-1]["thresholds"]
 
 
 def for_exit(exported: Exported, number: int) -> Sequence[float]:

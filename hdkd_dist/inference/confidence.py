@@ -27,7 +27,9 @@ def unit_temperatures(logits: Tensor, labels: Tensor) -> Tensor:
 def fitted_temperatures(logits: Tensor, labels: Tensor) -> Tensor:
     """The temperature of each exit, [K], whose probabilities give ``labels`` the least NLL.
 
-    The NLL is convex in 1/T: Newton's method, one exit after the other, for memory.
+    The NLL is convex in 1/T: Newton's method, one exit after the other, for memory. An exit that is
+    right on all N images would make T vanish and all its confidences 1: one in N + 2 labels counts
+    as drawn from all classes alike (as in Platt 1999, "Probabilistic outputs for SVMs").
 
     Args:
         logits: [K, N, C], of validation images.
@@ -39,7 +41,7 @@ def fitted_temperatures(logits: Tensor, labels: Tensor) -> Tensor:
 def _fitted_temperature(logits: Tensor, labels: Tensor) -> Tensor:
     centred = logits - logits.mean(dim=1, keepdim=True)
     scale = centred.square().mean().sqrt().clamp_min(1e-12)
-    own = centred.gather(1, labels[:, None]).mean()
+    own = centred.gather(1, labels[:, None]).mean() * (1 - 1 / (len(labels) + 2))
     inverse = torch.tensor(1.0)
     for _ in range(NEWTON_STEPS):
         probabilities = (inverse * centred).softmax(dim=1)

@@ -24,7 +24,7 @@ from hdkd_dist.inference.confidence import (
     judge,
     reliability,
 )
-from hdkd_dist.inference.latency import StageTimes
+from hdkd_dist.inference.latency import Rows, StageTimes, in_time
 from hdkd_dist.inference.outputs import Outputs
 from hdkd_dist.inference.results import exit_rows
 from hdkd_dist.models import ExitCosts
@@ -134,21 +134,30 @@ def budgeted_results(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def latency_results(
-    evaluation: Evaluation, times: StageTimes, device: torch.device
-) -> dict[str, Any]:
-    """The keys of ``results.json`` about time, for the largest batch measured."""
+def latency_results(rows: Rows, times: StageTimes, device: torch.device) -> dict[str, Any]:
+    """The keys of ``results.json`` about time, for the largest batch measured.
+
+    Args:
+        rows: the table of budgets in multiply-adds; of its policies the most expensive one that is
+            expected to be in time is taken, as ``predict.py`` does.
+        times: of the stages.
+        device: on which they were measured.
+    """
     batch = times.sizes[-1]
-    ms = times.ms_per_image(batch)
-    budgets = budgets_between(ms)[COMPARED]
+    expected = [times.expected_ms(batch, row["val_shares"]) for row in rows]
+    timed = []
+    for budget in budgets_between([min(expected), max(expected)])[COMPARED].tolist():
+        row = in_time(rows, times, batch, budget)[-1]
+        ms = {"ms": times.expected_ms(batch, row["shares"])}
+        timed.append({"budget_ms": budget, **ms, **{k: row[k] for k in row if k != "budget_mmac"}})
     return {
         "latency": {
             "batch": batch,
             "device": str(device),
             "threads": torch.get_num_threads(),
-            "ms_per_image": ms,
+            "ms_per_image": times.ms_per_image(batch),
         },
-        "budgeted_ms": budget_rows(evaluation.validation, evaluation.test, ms, budgets, unit="ms"),
+        "budgeted_ms": timed,
     }
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from hdkd_dist.inference.confidence import top_probability
 from hdkd_dist.models import MultiExitNetwork, State
+
+Rows = Sequence[Mapping[str, Any]]
 
 ROUNDS = 7
 SECONDS = 1.0  # of measuring at least: a few milliseconds may be a bad moment
@@ -56,6 +59,18 @@ class StageTimes:
         else:
             seconds = self.of_batch(batch * reach)
         return 1000 * float(seconds.sum()) / batch
+
+
+def in_time(rows: Rows, times: StageTimes, batch: int, budget_ms: float) -> list[Mapping[str, Any]]:
+    """Those of the policies (rows of ``results.json``) that are expected to keep a budget.
+
+    Args:
+        rows: with ``val_shares``, by which they are judged.
+        times: of the stages.
+        batch: images at a time.
+        budget_ms: mean milliseconds per image.
+    """
+    return [row for row in rows if times.expected_ms(batch, row["val_shares"]) <= budget_ms]
 
 
 def sizes_up_to(batch: int) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,13 @@ def table(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str] = EXIT_CO
 
 
 def budget_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The table of budgets, with thresholds, for the console."""
-    exits = range(1, len(rows[0]["thresholds"]))
-    named = [
-        {**row, **{f"t{k}": _threshold(row["thresholds"][k - 1]) for k in exits}} for row in rows
-    ]
-    return table(named, {**BUDGET_COLUMNS, **{f"t{k}": f"t{k}" for k in exits}})
+    """The table of budgets, with thresholds, for the console; networks may differ in exits."""
+    names = [f"t{k}" for k in range(1, max(len(row["thresholds"]) for row in rows))]
+    named = []
+    for row in rows:
+        shown = map(_threshold, row["thresholds"][:-1])
+        named.append({**row, **dict(zip_longest(names, shown, fillvalue=""))})
+    return table(named, {**BUDGET_COLUMNS, **dict(zip(names, names, strict=True))})
 
 
 def _threshold(value: float) -> str:

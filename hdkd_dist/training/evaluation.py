@@ -120,11 +120,9 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
         exit_costs(network, image_size), **outputs, kind=options.confidence
     )
     times = measure_stages(network, image_size, sizes_up_to(options.latency_batch))
-    results = {
-        "exits": anytime_rows(evaluation),
-        **budgeted_results(evaluation),
-        **latency_results(evaluation, times, device),
-    }
+    budgeted = budgeted_results(evaluation)
+    timed = latency_results(budgeted["budgeted"], times, device)
+    results = {"exits": anytime_rows(evaluation), **budgeted, **timed}
     print(f"{folder}, {manifest.name}")
     print(table(results["exits"]))
     print(budget_table(results["budgeted"][COMPARED]))

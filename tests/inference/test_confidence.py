@@ -15,8 +15,12 @@ def test_temperature_is_the_best_of_a_fine_grid():
     made = outputs(500, seed=0)
     fitted = fitted_temperatures(made.logits, made.labels)
     grid = torch.linspace(0.5, 2, 1501)
+
+    def loss(logits):  # one label in N + 2 is any class
+        return cross_entropy(logits, made.labels, label_smoothing=1 / 502)
+
     for logits, temperature in zip(made.logits, fitted, strict=True):
-        losses = torch.stack([cross_entropy(logits / t, made.labels) for t in grid])
+        losses = torch.stack([loss(logits / t) for t in grid])
         assert float(temperature) == pytest.approx(float(grid[losses.argmin()]), abs=2e-3)
 
 
@@ -33,6 +37,17 @@ def test_separable_or_hopeless_outputs_have_a_finite_temperature(sign):
     temperature = fitted_temperatures(logits, labels)
     assert temperature.isfinite().all()
     assert (temperature > 0).all()
+
+
+def test_exit_that_is_always_right_keeps_confidences_apart():
+    labels = torch.arange(10).repeat(20)
+    generator = torch.Generator().manual_seed(0)
+    logits = 7 * torch.eye(10)[labels] + torch.randn(200, 10, generator=generator)
+    assert (logits.argmax(dim=1) == labels).all()
+    temperature = fitted_temperatures(logits[None], labels)
+    confidence = (logits / temperature).softmax(dim=1).amax(dim=1)
+    assert confidence.unique().numel() > 150
+    assert confidence.mean() == pytest.approx(1, abs=2 / 200)
 
 
 def test_calibration_lowers_the_error_on_other_images():

@@ -7,7 +7,8 @@ import time
 import pytest
 import torch
 
-from hdkd_dist.inference.latency import StageTimes, measure_stages, sizes_up_to
+from hdkd_dist.inference.evaluation import latency_results
+from hdkd_dist.inference.latency import StageTimes, in_time, measure_stages, sizes_up_to
 from hdkd_dist.inference.policy import exits_taken
 from hdkd_dist.inference.predictor import AnytimePredictor
 from hdkd_dist.inference.runtime import EarlyExitRunner, thresholds_of_exit
@@ -152,6 +153,21 @@ def test_expected_time_of_a_policy():
     # half of ten: between 1 (2 s) and 10 (11 s), 6 s
     assert times.expected_ms(10, [0.5, 0.5]) == pytest.approx(100 * (4 + 6))
     assert times.expected_ms(1, [0.5, 0.5]) == pytest.approx(1000 * (1 + 0.5 * 2))
+
+
+def test_policies_in_time_are_judged_by_the_smaller_batches_of_later_stages():
+    times = StageTimes([1, 10], torch.tensor([[1.0, 2.0], [4.0, 11.0]]).numpy())
+    rows = [{"val_shares": [first, 1 - first], "shares": [0.5, 0.5]} for first in (1.0, 0.8, 0.0)]
+    expected = [1000 * seconds / 10 for seconds in (4, 4 + 3, 4 + 11)]  # 2 of 10: 2 + 9/9
+    for count, budget in enumerate(expected, start=1):
+        assert in_time(rows, times, 10, budget + 1e-6) == rows[:count]
+    assert in_time(rows, times, 10, expected[0] - 1) == []
+    timed = latency_results([{**row, "budget_mmac": 1} for row in rows], times, "cpu")
+    assert timed["latency"]["ms_per_image"] == pytest.approx([400, 1500])
+    first, last = timed["budgeted_ms"][0], timed["budgeted_ms"][-1]
+    assert (first["val_shares"][0], last["val_shares"][0]) == (1.0, 0.8)
+    assert last["ms"] == pytest.approx(times.expected_ms(10, [0.5, 0.5]))
+    assert "budget_mmac" not in last
 
 
 def test_measured_stages(network):
