@@ -6,21 +6,19 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from hdkd_dist.method.weights import METHODS
+from hdkd_dist.paper.harmony_claims import harmony_claims
 from hdkd_dist.paper.judging import THIRDS, Claim, Comparison
 from hdkd_dist.paper.scales import Scale
 from hdkd_dist.paper.statistics import Statement
 from hdkd_dist.paper.studies import (
     Choose,
-    Row,
     ablation_bench,
-    controls,
     equilibrium,
     levers,
     plain,
     table_3,
 )
 from hdkd_dist.paper.trials import Trial
-from hdkd_dist.paper.tuning import SISTERS
 
 NO_LESS: Statement = "above 0"
 LESS: Statement = "below 0"
@@ -50,22 +48,7 @@ def claims(scale: Scale, choose: Choose) -> Iterator[Claim]:
         "DBT and NaiveDKD stagnate or lose at the last exit.",
         [less(name, "msdnet", "last exit", NO_GAIN) for name in ("dbt", "naive_dkd")],
     )
-    controlled = by_sister(controls(scale, choose))
-    for learned, sister in SISTERS.items():
-        yield Claim(
-            f"Harmonised weights help: {titles[learned]} beats {titles[sister]}, most late.",
-            [
-                less(learned, sister, "all exits"),
-                less(learned, sister, "late less early exits"),
-                *(
-                    comparison
-                    for row in controlled[sister]
-                    for comparison in control_parts(
-                        base[learned], base[sister], row, titles[learned], titles[sister]
-                    )
-                ),
-            ],
-        )
+    yield from harmony_claims(scale, choose)
     others = [name for name in METHODS if name != "hdkd"]
     yield Claim(
         "HDKD is the best at the last exit.", [less("hdkd", name, "last exit") for name in others]
@@ -171,29 +154,3 @@ def lever_claims(scale: Scale, choose: Choose) -> Iterator[Claim]:
             for title, trial in trials.items()
         ],
     )
-
-
-def control_parts(
-    learned: Trial, sister: Trial, control: Row, title: str, sisters_title: str
-) -> Iterator[Comparison]:
-    """What of a gain is left over a control, and what the control itself gains."""
-    controls_title = f"{sisters_title} with {control.title}"
-    yield Comparison(
-        f"{title} − {controls_title}", [learned], [control.trial], "all exits", NO_LESS, "harmony"
-    )
-    yield Comparison(
-        f"{controls_title} − {sisters_title}",
-        [control.trial],
-        [sister],
-        "all exits",
-        NO_LESS,
-        "size",
-    )
-
-
-def by_sister(rows: Iterator[Row]) -> dict[str, list[Row]]:
-    """The controls of each fixed method."""
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        found.setdefault(row.trial.method, []).append(row)
-    return found

@@ -23,7 +23,8 @@ ABOUT = (
     "corrected for their number (Bonferroni). Controls tell where a gain comes from: the fixed "
     "sister with the same size of γ (Σγ/Σγ₀ replayed step by step), and with a learning rate "
     "multiplied by the mean of that ratio. What the learned run gains over them is harmony's, what "
-    "they gain over the sister is the size's; neither counts for the verdict."
+    "they gain over the sister is the size's; neither counts for the verdict. A learned γ that "
+    "keeps its sum has its sister for both."
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -94,15 +95,25 @@ class Comparison:
         """Of the runs with this seed."""
         return [trial.with_seed(seed).name for trial in [*self.plus, *self.minus]]
 
+    def weights(self, seed: int) -> dict[str, int]:
+        """How often each run with this seed is added; one on both sides cancels out."""
+        found = Counter(trial.with_seed(seed).name for trial in self.plus)
+        found.subtract(trial.with_seed(seed).name for trial in self.minus)
+        return {name: weight for name, weight in found.items() if weight}
+
     def differences(self, records: Mapping[str, Record], seeds: Sequence[int]) -> list[float]:
         """Over the seeds for which all runs are there."""
-        signs = [1] * len(self.plus) + [-1] * len(self.minus)
         measure = QUANTITIES[self.quantity]
         return [
-            sum(s * measure(records[name]) for s, name in zip(signs, self.names(seed), strict=True))
+            sum(weight * measure(records[name]) for name, weight in self.weights(seed).items())
             for seed in seeds
             if all(name in records for name in self.names(seed))
         ]
+
+    @property
+    def runs(self) -> int:
+        """How many runs' noise is in a difference."""
+        return sum(weight**2 for weight in self.weights(0).values())
 
 
 @dataclass(frozen=True)
@@ -201,8 +212,7 @@ def judged(claim: Claim, evidence: Evidence) -> Judged:
             if all(name in evidence.planned for name in comparison.names(seed))
         ]
         differences = comparison.differences(evidence.records, seeds)
-        runs = len(comparison.plus) + len(comparison.minus)
-        found = interval(differences, runs, evidence.noise[comparison.quantity])
+        found = interval(differences, comparison.runs, evidence.noise[comparison.quantity])
         verdict: Verdict = "not enough runs yet"
         if found is not None and len(differences) == len(seeds):
             among = stated if comparison.part == "claim" else 1

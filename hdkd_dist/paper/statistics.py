@@ -79,7 +79,7 @@ def interval(differences: Sequence[float], runs: int, noise: Noise | None) -> In
 
     Args:
         differences: one per seed.
-        runs: how many runs are added and subtracted in each.
+        runs: how many runs are added and subtracted in each, for their noise adds up.
         noise: of one run.
     """
     if not differences or noise is None:

@@ -6,7 +6,7 @@ import pytest
 from made_up import SMALL, no_settings, record
 
 from hdkd_dist.paper.claims import claims
-from hdkd_dist.paper.judging import Evidence, judged
+from hdkd_dist.paper.judging import Comparison, Evidence, judged
 from hdkd_dist.paper.queue import in_order_of_seeds
 from hdkd_dist.paper.studies import STUDIES, controls, plain
 
@@ -136,3 +136,52 @@ def test_thresholds_flatter_learned_and_fixed_runs_alike():
     found = runs({"msdnet": [20] * 4, "hdkd": [22] * 4, "dbt": [21] * 4})
     assert verdict("The validation split can be used again", found) == "confirmed"
     assert verdict("Under budgets HDKD", found) == "confirmed"
+
+
+def test_families_taken_together_show_what_none_of_them_does():
+    # Each family gains 0.5, but runs vary by 0.3, so that only the sum of the three stands out.
+    fixed = {"msdnet": 30.0, "dbt": 31.0, "naive_dkd": 31.5}
+    learned = {"hmsdnet": 30.5, "hdbt": 31.5, "hdkd": 32.0}
+    found = {}
+    for number, (name, accuracy) in enumerate({**fixed, **learned}.items()):
+        for seed in SMALL.seeds:
+            own = plain(SMALL, BENCH, 150, name, no_settings).with_seed(seed)
+            found[own.name] = record(own, [accuracy + 0.3 * ((number + seed) % 3 - 1)] * 4)
+    for family in ("HMSDNet", "HDBT", "HDKD"):
+        gain, *_ = held(f"Harmonised weights help: {family}", found).findings
+        assert gain.interval.mean == pytest.approx(0.5)
+        assert gain.verdict == "undecided"
+    together = held("(Ours.) Harmonised weights help", found)
+    assert together.findings[0].interval.mean == pytest.approx(1.5)
+    assert together.verdict == "confirmed"
+    assert "awaits controls" in together.origin
+
+
+def test_a_run_on_both_sides_of_a_difference_has_no_noise_in_it():
+    base = {name: plain(SMALL, BENCH, 150, name, no_settings) for name in ("dbt", "hdbt", "hdkd")}
+    one = Comparison("", [base["hdkd"]], [base["dbt"]], "all exits", "above 0")
+    also = [base["hdbt"]]
+    both = Comparison("", [base["hdkd"], *also], [base["dbt"], *also], "all exits", "above 0")
+    twice = Comparison("", [base["hdkd"]] * 2, also * 2, "all exits", "above 0")
+    assert (one.runs, both.runs, twice.runs) == (2, 2, 8)
+    found = runs({"dbt": [30] * 4, "hdbt": [35] * 4, "hdkd": [31] * 4})
+    assert both.differences(found, SMALL.seeds) == pytest.approx([1, 1, 1])
+
+
+def test_a_learned_gamma_that_keeps_its_sum_has_no_controls_but_its_sister():
+    keeps = {"hdkd.gamma.constraint": "fixed_sum"}
+    each = {
+        found.text: found
+        for found in claims(SMALL, lambda name: keeps if name == "hdbt" else no_settings(name))
+    }
+    parts = {
+        name: [
+            comparison.part
+            for comparison in each[f"Harmonised weights help: {name}, most late."].comparisons
+        ]
+        for name in ("HDBT beats DBT", "HDKD beats NaiveDKD")
+    }
+    assert parts == {
+        "HDBT beats DBT": ["claim", "claim"],
+        "HDKD beats NaiveDKD": ["claim", "claim", *["harmony", "size"] * 2],
+    }
