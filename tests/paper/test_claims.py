@@ -151,7 +151,7 @@ def test_families_taken_together_show_what_none_of_them_does():
         gain, *_ = held(f"Harmonised weights help: {family}", found).findings
         assert gain.interval.mean == pytest.approx(0.5)
         assert gain.verdict == "undecided"
-    together = held("(Ours.) Harmonised weights help", found)
+    together = held("(Ours, added when Table 2", found)
     assert together.findings[0].interval.mean == pytest.approx(1.5)
     assert together.verdict == "confirmed"
     assert "awaits controls" in together.origin
