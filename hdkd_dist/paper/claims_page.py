@@ -16,7 +16,8 @@ ABOUT = (
     "the same seed, data and order of samples: top-1 on the test split, averaged over the exits "
     "(or thirds of the budgets) named, per seed. The interval is Student's t, {level:.0%}; the "
     "noise of a run is estimated from all finished runs together, as what remains when the effects "
-    "of method and seed are taken out (two-way analysis of variance). A statement is confirmed "
+    "of method and seed are taken out (two-way analysis of variance); those from a random γ are "
+    "left out there, for each seed draws another start. A statement is confirmed "
     "where the whole interval lies in the stated range, refuted where none of it does, undecided "
     'otherwise; "within ±{margin:g}" is what "does not matter" is taken to mean, in points. A '
     "claim of several statements is confirmed where all are, refuted where one is, at a level "

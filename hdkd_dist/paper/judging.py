@@ -22,7 +22,7 @@ from hdkd_dist.paper.statistics import (
     noise_of,
     together,
 )
-from hdkd_dist.paper.trials import Trial
+from hdkd_dist.paper.trials import GAMMA_INIT, Trial
 
 ACCURACY = "top1"
 THIRDS = ("low budgets", "middle budgets", "high budgets")
@@ -162,7 +162,11 @@ class Judged:
 
 
 def noise_in(records: Mapping[str, Record], quantity: str) -> Noise | None:
-    """Of one run, from all that have been tested."""
+    """Of one run, from all that have been tested.
+
+    Left out are runs from a random γ₀: each seed draws another one, so that their spread is that of
+    what is tried and not only of training.
+    """
     needed = "exits.1.top1" if "exit" in quantity else "budgeted.1.top1"
     return noise_of(
         {
@@ -170,7 +174,7 @@ def noise_in(records: Mapping[str, Record], quantity: str) -> Noise | None:
             for at, value in (
                 (record.place, QUANTITIES[quantity](record))
                 for record in records.values()
-                if needed in record.values
+                if needed in record.values and record.identity.get(GAMMA_INIT) != "random"
             )
         }
     )

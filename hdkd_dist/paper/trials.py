@@ -16,7 +16,7 @@ from hdkd_dist.training.config import override
 from hdkd_dist.training.replay import read_sum_curve
 from hdkd_dist.training.settings import Settings
 
-RATE, GAMMA_RATE = "hdkd.schedule.base_lr", "hdkd.gamma.lr"
+RATE, GAMMA_RATE, GAMMA_INIT = "hdkd.schedule.base_lr", "hdkd.gamma.lr", "hdkd.gamma.init"
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Source:
 
 # What a run takes from the run it builds on, by name → settings.
 FROM_SOURCE: dict[str, Callable[[Source], dict[str, Any]]] = {
-    "final_gamma": lambda source: {"hdkd.gamma.init": f"fixed:{source.folder}"},
+    "final_gamma": lambda source: {GAMMA_INIT: f"fixed:{source.folder}"},
     "replayed_sum": lambda source: {"hdkd.gamma.replay_sum": str(source.folder)},
     "mean_sum_as_rate": lambda source: {RATE: source.rate * read_sum_curve(source.folder).mean},
 }

@@ -185,3 +185,22 @@ def test_a_learned_gamma_that_keeps_its_sum_has_no_controls_but_its_sister():
         "HDBT beats DBT": ["claim", "claim"],
         "HDKD beats NaiveDKD": ["claim", "claim", *["harmony", "size"] * 2],
     }
+
+
+def test_starts_that_differ_by_seed_are_not_taken_for_noise():
+    text = "Harmonised weights help: HDKD"
+    found = runs({"naive_dkd": [30.0, 31, 32, 33], "hdkd": [30.5, 31.5, 32.6, 33.7]})
+    starts = {row.title: row.trial for row in STUDIES["3"].rows(SMALL, no_settings)}
+    apart = {
+        own.name: record(own, [accuracy] * 4)
+        for own, accuracy in (
+            (starts["random"].with_seed(0), 20.0),
+            (starts["random"].with_seed(1), 29.0),
+        )
+    }
+    assert held(text, {**found, **apart}).findings == held(text, found).findings
+    same = {**found, **lucky([(starts["DBT-like"], [20.0, 29, 21, 30])])}
+    assert (
+        held(text, same).findings[0].interval.freedom
+        > held(text, found).findings[0].interval.freedom
+    )
