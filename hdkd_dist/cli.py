@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import select
 import sys
 import traceback
 import typing
@@ -19,7 +20,8 @@ TRACEBACK = "HDKD_TRACEBACK"  # environment variable: show where an error comes 
 def run(main: Callable[..., None], arguments: Sequence[str] | None = None) -> None:
     """Run ``main`` with the command line's flags as its keyword arguments.
 
-    A ``ValueError`` becomes one line on stderr and exit status 2. All flags are checked before
+    A ``ValueError`` becomes one line on stderr and exit status 2; output that nobody reads any more
+    ends the program with status 1 and without a word. All flags are checked before
     ``main`` starts: fire by itself would run it first and complain of a misspelt flag afterwards.
 
     Args:
@@ -40,10 +42,24 @@ def run(main: Callable[..., None], arguments: Sequence[str] | None = None) -> No
         return
     try:
         call["main"]()
+        sys.stdout.flush()
     except ValueError as error:
         if os.environ.get(TRACEBACK):
             raise
         fail(error)
+    except BrokenPipeError:
+        if not reader_has_left(sys.stdout.fileno()):  # some other pipe: a bug
+            raise
+        # else Python would complain once more when it flushes what is left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def reader_has_left(file: int) -> bool:
+    """Whether the open ``file`` is a pipe that nobody reads any more (``... | head``)."""
+    watch = select.poll()
+    watch.register(file, 0)
+    return any(event & select.POLLERR for _, event in watch.poll(0))
 
 
 def run_command(commands: Mapping[str, Callable[..., None]]) -> None:

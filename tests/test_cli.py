@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -51,6 +52,47 @@ def test_bug_keeps_its_traceback():
     done = call("--count", "-1")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+TALKATIVE = """
+from hdkd_dist import cli
+def main(lines: int):
+    for number in range(lines):
+        print(number)
+cli.run(main)
+"""
+OTHER_PIPE = """
+import os
+from hdkd_dist import cli
+def main():
+    print("said")
+    read, write = os.pipe()
+    os.close(read)
+    os.write(write, b"x")
+cli.run(main)
+"""
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])  # noticed at the end, and on the way
+def test_output_that_nobody_reads_ends_quietly(lines):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-c", TALKATIVE, "--lines", str(lines)],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        timeout=60,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_other_broken_pipe_keeps_its_traceback():
+    done = subprocess.run(
+        [sys.executable, "-c", OTHER_PIPE], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (1, "said\n")
+    assert "BrokenPipeError" in done.stderr
 
 
 class Alone(ValueError):
