@@ -52,8 +52,8 @@ def main(
     from hdkd_dist.inference.runtime import EarlyExitRunner
 
     keep_freed_memory()
-    exported = load_exported(Path(model))
-    files = files_in(Path(images))
+    exported = load_exported(Path(str(model)))
+    files = files_in(Path(str(images)))
     batch = min(batch, len(files))  # so are the stages timed
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     network = exported.network.to(device)

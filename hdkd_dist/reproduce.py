@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,12 +41,16 @@ def run(
 
     ledger = open_ledger(scale, data, out, results)
     studies = studies_named(table)
+    words = shlex.split(str(launcher))
+    if not words or shutil.which(words[0]) is None:
+        raise ValueError(f"--launcher {launcher!r} is no program that can be found from here")
     own = part_of([trial for name in studies for trial in planned(name, ledger)], asked_part(part))
+    ledger.check_data(known_trials(studies, ledger))
     failed = execute(
         lambda: [trial for trial in known_trials(studies, ledger) if trial.name in own],
         ledger,
         jobs,
-        shlex.split(launcher),
+        words,
     )
     stopped = [status for status in failed.values() if status in STOPPED]
     if stopped:
@@ -89,6 +94,8 @@ def plan(
     known_trials(ORDER, ledger)
     trials = [trial for name in ORDER for trial in planned(name, ledger)]
     part = EFFICIENCY if efficiency is None else efficiency
+    if not isinstance(part, int | float) or not 0 < part <= 1:
+        raise ValueError(f"--efficiency must be a number above 0 and up to 1, not {part!r}")
     device = Device(f"an A100 at {part:.0%} of its float32 peak", part * PEAK_TMAC)
     measured = tmac_per_second(ledger.records, {trial.name: trial for trial in trials})
     if efficiency is None and ledger.scale.tuned and measured:
@@ -105,7 +112,7 @@ def collect(
     data: str = "data",
     out: str | None = None,
     results: str = "docs/results",
-    claims: str = "docs/claims.md",
+    claims: str | None = None,
 ) -> None:
     """Gather finished runs and write tables, claims and figures anew.
 
@@ -115,13 +122,15 @@ def collect(
         data: the folder of the prepared data sets.
         out: has the runs' folders; default runs/<scale>.
         results: gets the raw results, one row per run, and the tables.
-        claims: gets the ledger of the paper's claims.
+        claims: gets the ledger of the paper's claims; default docs/claims.md, and at another
+            scale than small <results>/<scale>_claims.md.
     """
     from hdkd_dist.paper import collecting
     from hdkd_dist.paper.queue import studies_named
 
     ledger, asked = open_ledger(scale, data, out, results), studies_named(table) if table else ()
-    written, pages = collecting.collect(ledger, Path(str(claims)))
+    page = claims or ("docs/claims.md" if ledger.scale.tuned else f"{results}/{scale}_claims.md")
+    written, pages = collecting.collect(ledger, Path(str(page)))
     for name in asked:
         print(pages.get(name, f"\n{name}: nothing at scale {scale}"))
     print(f"{len(ledger.records)} runs; written: {', '.join(map(str, written))}")
@@ -173,12 +182,21 @@ def asked_part(part: str | None) -> tuple[int, int]:
     """``"2/7"`` → (2, 7); by default the task of a Slurm array, or everything.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for anything else, and for an array of some tasks only, which does not tell how
+            many there are.
     """
+    if part is None and "SLURM_ARRAY_TASK_ID" in os.environ:
+        names = ("ID", "MIN", "MAX", "COUNT")
+        index, first, last, parts = (int(os.environ[f"SLURM_ARRAY_TASK_{name}"]) for name in names)
+        if (first, last) != (0, parts - 1):
+            raise ValueError(
+                f"the array has {parts} task(s) between {first} and {last}, not 0 to N, which does "
+                "not tell into how many parts the runs are divided: set PARTS to the number of "
+                f"tasks of the whole array (--part {index}/PARTS), or submit all with --array=0-N"
+            )
+        return index, parts
     if part is None:
-        first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", 0))
-        task = int(os.environ.get("SLURM_ARRAY_TASK_ID", first)) - first
-        return task, int(os.environ.get("SLURM_ARRAY_TASK_COUNT", 1))
+        return 0, 1
     index, slash, parts = str(part).partition("/")
     if not (slash and index.isdigit() and parts.isdigit() and int(index) < int(parts)):
         raise ValueError(f"--part must be i/n with i from 0 to n-1, not {part!r}")

@@ -3,6 +3,7 @@
 #
 #     sbatch slurm/paper_tables.sh                                    # Table 2
 #     TABLE=controls sbatch --array=0-8 slurm/paper_tables.sh
+#     PARTS=84 sbatch --array=5,17 slurm/paper_tables.sh              # two of Table 2's again
 #
 # One GPU each. A job works through its part one run after the other and requeues itself until it is
 # finished; a run stays with what it builds on. See docs/reproducing.md.
@@ -25,6 +26,7 @@ TABLE=${TABLE:-2}                     # see hdkd_dist/reproduce.py plan --help
 SCALE=${SCALE:-paper}
 DATA=${DATA:-data}                    # holds the prepared data sets: data/cifar100-150, …
 OUT=${OUT:-runs/$SCALE}               # gets the runs' folders
+PARTS=${PARTS:-}                      # of the whole array, where only some of its tasks are submitted
 
 if [[ ! -f $PROJECT/slurm/ranks.sh ]]; then
     echo "error: PROJECT=$PROJECT does not hold this project: submit from its folder or set PROJECT" >&2
@@ -36,5 +38,5 @@ check_environment
 
 status=0
 srun --cpus-per-task="$SLURM_CPUS_PER_TASK" python -u hdkd_dist/reproduce.py run --table "$TABLE" --scale "$SCALE" --data "$DATA" \
-    --out "$OUT" || status=$?
+    --out "$OUT" ${PARTS:+--part "$SLURM_ARRAY_TASK_ID/$PARTS"} || status=$?
 finish_or_requeue "$status"

@@ -11,11 +11,12 @@ from entry_points import ROOT
 
 from hdkd_dist import cli
 from hdkd_dist.data.digits import prepare_digits
+from hdkd_dist.data.manifest import read_manifest
 from hdkd_dist.paper.execution import execute
 from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.scales import Bench, Scale
 from hdkd_dist.paper.trials import Place, Trial
-from hdkd_dist.reproduce import COMMANDS, asked_part, plan, task
+from hdkd_dist.reproduce import COMMANDS, asked_part, collect, plan, task
 
 
 def test_a_plan_has_runs_commands_and_cost(tmp_path, monkeypatch, capsys):
@@ -41,6 +42,18 @@ def test_a_plan_has_runs_commands_and_cost(tmp_path, monkeypatch, capsys):
         ([], "error: the first word must be one of plan, run, collect, task; each has --help"),
         (["plan", "--scale", "big"], "error: --scale must be paper or small, not 'big'"),
         (["run", "--part", "3/3"], "error: --part must be i/n with i from 0 to n-1, not '3/3'"),
+        (
+            ["run", "--launcher", "nothing_here -v"],
+            "error: --launcher 'nothing_here -v' is no program that can be found from here",
+        ),
+        (
+            ["plan", "--efficiency", "0"],
+            "error: --efficiency must be a number above 0 and up to 1, not 0",
+        ),
+        (
+            ["plan", "--efficiency", "fast"],
+            "error: --efficiency must be a number above 0 and up to 1, not 'fast'",
+        ),
     ],
 )
 def test_bad_words_are_one_line(words, line, monkeypatch, capsys):
@@ -54,9 +67,31 @@ def test_bad_words_are_one_line(words, line, monkeypatch, capsys):
 def test_the_part_is_that_of_a_slurm_array(monkeypatch):
     assert asked_part(None) == (0, 1)
     assert asked_part("2/5") == (2, 5)
-    for name, value in {"ID": "7", "MIN": "5", "COUNT": "4"}.items():
-        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    in_array(monkeypatch, 2, range(4))
     assert asked_part(None) == (2, 4)
+
+
+@pytest.mark.parametrize("tasks", [[17], [5, 9], range(0, 84, 2), range(1, 84)])
+def test_some_tasks_of_an_array_do_not_take_the_runs_of_others(tasks, monkeypatch):
+    in_array(monkeypatch, tasks[0], tasks)
+    with pytest.raises(ValueError, match="set PARTS to the number of tasks of the whole array"):
+        asked_part(None)
+    assert asked_part(f"{tasks[0]}/84") == (tasks[0], 84)
+
+
+def in_array(monkeypatch, task, tasks):
+    numbers = {"ID": task, "MIN": tasks[0], "MAX": tasks[-1], "COUNT": len(tasks)}
+    for name, value in numbers.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
+
+
+def test_claims_of_another_scale_have_a_page_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    collect(scale="paper", results="results")
+    assert not (tmp_path / "docs").exists()
+    assert "[tables](paper_tables.md)" in (tmp_path / "results/paper_claims.md").read_text()
+    collect(scale="small", results="docs/results")
+    assert "[tables](results/small_tables.md)" in (tmp_path / "docs/claims.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -92,6 +127,7 @@ def test_a_run_from_start_to_end(tmp_path):
     trial = Trial("tiny", bench, "full", "hdkd", test=False)
     assert execute(lambda: [trial], ledger, jobs=1, launcher=[sys.executable]) == {}
     record = ledger.records["digits-hdkd-seed0"]
+    assert record.data == read_manifest(tmp_path / "data/digits").digest
     assert len(record.exits("val_top1")) == 3
     assert not record.has_test
     assert record.curve[-1]["step"] == record.values["train.steps"] == 17

@@ -70,6 +70,12 @@ class Manifest:
     splits: Mapping[str, Split]
     skipped: tuple[str, ...] = field(default=())
 
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits of all splits' content: equal for equal data."""
+        whole = "".join(self.splits[name].sha256 for name in SPLITS)
+        return hashlib.sha256(whole.encode()).hexdigest()[:12]
+
     def path(self, split: str) -> Path:
         """Return the ``.beton`` file of ``split``; ``ValueError`` where there is no such split."""
         if split not in self.splits:

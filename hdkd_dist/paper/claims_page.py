@@ -17,7 +17,8 @@ ABOUT = (
     "(or thirds of the budgets) named, per seed. The interval is Student's t, {level:.0%}; the "
     "noise of a run is estimated from all finished runs together, as what remains when the effects "
     "of method and seed are taken out (two-way analysis of variance); those from a random γ are "
-    "left out there, for each seed draws another start. A statement is confirmed "
+    "left out there, for each seed draws another start (what is said of them holds for the starts "
+    "that were drawn: how starts differ is not in the interval). A statement is confirmed "
     "where the whole interval lies in the stated range, refuted where none of it does, undecided "
     'otherwise; "within ±{margin:g}" is what "does not matter" is taken to mean, in points. A '
     "claim of several statements is confirmed where all are, refuted where one is, at a level "
@@ -29,15 +30,15 @@ ABOUT = (
 )
 
 
-def claims_page(ledger: Ledger, evidence: Evidence) -> Iterator[str]:
-    """All claims, first in short."""
+def claims_page(ledger: Ledger, evidence: Evidence, tables: str) -> Iterator[str]:
+    """All claims, first in short; ``tables`` is the way to those pages from this one."""
     scale = ledger.scale.name
     found = [judged(claim, evidence) for claim in claims(ledger.scale, hopeful(ledger))]
     yield NOTE
     yield "# The paper's claims"
     yield ""
     yield (
-        f"Held against runs at scale `{scale}` ([tables](results/{scale}_tables.md)); "
+        f"Held against runs at scale `{scale}` ([tables]({tables})); "
         + ABOUT.format(level=LEVEL, margin=MARGIN)
     )
     yield ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -38,14 +39,15 @@ def collect(ledger: Ledger, claims_file: Path) -> tuple[list[Path], dict[str, st
     pages = {
         name: text for name in STUDIES if (text := "\n".join(study_lines(name, current, tables)))
     }
+    tables_file = results / f"{scale}_tables.md"
     texts = {
-        results / f"{scale}_tables.md": "\n".join([*tables_head(current), *pages.values()]),
+        tables_file: "\n".join([*tables_head(current), *pages.values()]),
         results / f"{scale}_tables.tex": "\n".join(tables_latex(tables)),
     }
     if ledger.scale.tuned:
         pages[TUNING] = texts[results / f"{scale}_tuning.md"] = "\n".join(tuning_page(current))
     evidence = Evidence.of(current.records, known, ledger.scale.seeds)
-    texts[claims_file] = "\n".join(claims_page(current, evidence))
+    texts[claims_file] = "\n".join(claims_page(current, evidence, link(claims_file, tables_file)))
     for file, text in texts.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text + "\n", encoding="utf-8")
@@ -53,6 +55,11 @@ def collect(ledger: Ledger, claims_file: Path) -> tuple[list[Path], dict[str, st
     table_csv = results / f"{scale}_tables.csv"
     write_rows(table_csv, rows, tuple(rows[0]) if rows else ("study",))
     return [results / f"{scale}.csv", *texts, table_csv, *draw(current)], pages
+
+
+def link(page: Path, target: Path) -> str:
+    """How one file is named from another."""
+    return Path(os.path.relpath(target, page.parent)).as_posix()
 
 
 def table_of(name: str, ledger: Ledger) -> list[Cell]:

@@ -138,8 +138,11 @@ def execute(
         Exit statuses by name of the runs that did not end well; a stopped one ends the work.
     """
     place, workers = ledger.place, Workers()
-    place.out.mkdir(parents=True, exist_ok=True)
     free = slots(jobs)
+    try:
+        place.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out {place.out} cannot be made: {error.strerror}") from None
     failed: dict[str, int] = {}
     running: dict[Future[int], tuple[Trial, Slot]] = {}
     with heeding(workers), ThreadPoolExecutor(max_workers=jobs) as pool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hdkd_dist.data.manifest import read_manifest
 from hdkd_dist.paper.records import DONE, Record, lay_out, read_records, record_of, write_records
 from hdkd_dist.paper.scales import Scale
 from hdkd_dist.paper.trials import Place, Source, Trial
@@ -36,9 +37,27 @@ class Ledger:
             known = self.records.get(trial.name)
             if known is None and (done := read_done(self.place.run(trial))) is not None:
                 check_identity(trial, done, str(self.place.run(trial)))
-                self.records[trial.name] = record_of(trial, self.place.run(trial))
+                data = digest_in(self.place.data_set(trial))
+                self.records[trial.name] = record_of(trial, self.place.run(trial), data)
             elif known is not None:
                 check_identity(trial, known.identity, str(self.results))
+
+    def check_data(self, trials: Iterable[Trial]) -> None:
+        """Refuse to mix runs on different splits of the same images in one table.
+
+        Raises:
+            ValueError: if the data at hand are not those of a trial among the results.
+        """
+        for trial in trials:
+            folder = self.place.data_set(trial)
+            known = self.records[trial.name].data if self.has(trial) else ""
+            found = digest_in(folder) if known else ""
+            if found and found != known:
+                raise ValueError(
+                    f"{self.results} holds {trial.name}, trained on other data than {folder} "
+                    f"({known} → {found}): prepare it from the same source with the same --seed, "
+                    "or choose another --out and --results"
+                )
 
     def has(self, trial: Trial) -> bool:
         """Whether the trial is finished."""
@@ -78,6 +97,11 @@ def read_done(folder: Path) -> dict[str, object] | None:
     """The identity of the finished run in ``folder``, if there is one."""
     file = folder / DONE
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def digest_in(folder: Path) -> str:
+    """Of a prepared data set; "" where there is none."""
+    return read_manifest(folder).digest if folder.exists() else ""
 
 
 def check_identity(trial: Trial, found: Mapping[str, object], where: str) -> None:

@@ -34,13 +34,20 @@ def origin_of(
     own = [(found, stated) for found, stated in size if found is not None]
     if len(own) < len(size) or "not enough runs yet" in [*harmony, *(stated for _, stated in own)]:
         return "Where the gain comes from awaits controls."
-    share = f"{max(found.mean for found, _ in own) / gain.mean:.0%}"
-    gaining = [stated == "confirmed" for _, stated in own]
-    better = [stated == "confirmed" for stated in harmony]
-    if any(shares and not beaten for shares, beaten in zip(gaining, better, strict=True)):
-        return f"The gain comes from the size of the loss: a control has {share} of it."
-    if not all(better):
+    beaten = [stated == "confirmed" for stated in harmony]
+    gaining = [
+        (found.mean, by)
+        for (found, stated), by in zip(own, beaten, strict=True)
+        if stated == "confirmed"
+    ]
+    if equal := [mean for mean, by in gaining if not by]:
+        return (
+            f"The gain is not shown to be more than that of a larger loss: a control has "
+            f"{max(equal) / gain.mean:.0%} of it."
+        )
+    if not all(beaten):
         return "Whether the gain is harmony's or the size's is undecided."
-    if any(gaining):
-        return f"The gain is harmony's in part: a control has {share} of it."
+    if gaining:
+        share = max(mean for mean, _ in gaining) / gain.mean
+        return f"The gain is harmony's in part: a control has {share:.0%} of it."
     return "The gain is harmony's: no control has been shown to share it."

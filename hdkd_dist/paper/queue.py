@@ -119,7 +119,8 @@ def unique(trials: Iterable[Trial]) -> list[Trial]:
 def part_of(trials: Sequence[Trial], part: tuple[int, int]) -> set[str]:
     """The names in the i-th of n parts (from 0); a run stays with what it builds on.
 
-    Of all planned runs, so that parts do not shift as the search goes on.
+    Of all planned runs, so that parts do not shift as runs finish; the end of a search may add
+    controls.
     """
     index, parts = part
     roots = list(dict.fromkeys((trial.source or trial).name for trial in trials))

@@ -23,7 +23,8 @@ BUDGETS = 10  # intervals between those that are kept
 CURVE = 80  # at most so many points of a curve are kept
 DIGITS = 6
 SPEED = "train.median_images_per_s"
-KEYS = ("name", "method", "size", "variant", "seed", "identity")
+PLACE = ("method", "size", "variant", "seed")
+KEYS = ("name", *PLACE, "data", "identity")
 
 Values = dict[str, Any]  # by dotted name
 
@@ -37,6 +38,7 @@ class Record:
     place: dict[str, str]  # method, size, variant, seed: for those who read the CSV
     values: Values  # the leaves of results.json
     curve: list[dict[str, float]]  # step, every entry of γ, Σγ/Σγ₀; of learned γ
+    data: str = ""  # Manifest.digest of what it was trained and measured on; "" if not known
 
     def exits(self, key: str) -> list[float]:
         """``val_top1``, ``top1`` … of all exits."""
@@ -54,8 +56,8 @@ class Record:
         return sum(values) / len(values)
 
 
-def record_of(trial: Trial, folder: Path) -> Record:
-    """The record of the finished run in ``folder``."""
+def record_of(trial: Trial, folder: Path, data: str) -> Record:
+    """The record of the finished run in ``folder``; ``data``: see there."""
     results = read_results(folder)
     kept: dict[str, Any] = {"exits": results["exits"], "gamma": dict(results["gamma"])}
     kept["gamma"].pop("sha256_by_rank", None)
@@ -65,8 +67,8 @@ def record_of(trial: Trial, folder: Path) -> Record:
         chosen = [budgeted[round(i * last / BUDGETS)] for i in range(BUDGETS + 1)]
         columns = ("budget_mmac", "mmac", "val_mmac", "val_top1", "val_top5", "top1", "top5")
         kept["budgeted"] = [{key: row[key] for key in columns if key in row} for row in chosen]
-    place = {key: str(getattr(trial, key)) for key in ("method", "size", "variant", "seed")}
-    return Record(trial.name, trial.identity, place, flattened(kept), curve_of(folder))
+    place = {key: str(getattr(trial, key)) for key in PLACE}
+    return Record(trial.name, trial.identity, place, flattened(kept), curve_of(folder), data)
 
 
 def median_speed(folder: Path) -> float:
@@ -138,10 +140,10 @@ def read_records(results: Path, scale: str) -> dict[str, Record]:
     records = {}
     for row in read_rows(results / f"{scale}.csv"):
         values = {key: number(text) for key, text in row.items() if key not in KEYS and text}
-        place = {key: row[key] for key in KEYS[1:-1]}
-        name = row["name"]
+        place = {key: row[key] for key in PLACE}
+        name, data = row["name"], row["data"]
         identity = json.loads(row["identity"])
-        records[name] = Record(name, identity, place, values, curves.get(name, []))
+        records[name] = Record(name, identity, place, values, curves.get(name, []), data)
     return records
 
 
@@ -152,6 +154,7 @@ def write_records(records: Mapping[str, Record], results: Path, scale: str) -> N
         {
             "name": record.name,
             **record.place,
+            "data": record.data,
             "identity": json.dumps(record.identity, sort_keys=True),
             **record.values,
         }

@@ -82,7 +82,10 @@ class Trial:
     @property
     def identity(self) -> dict[str, Any]:
         """All that decides the result: a finished run with the same is not repeated."""
-        taken = {"takes": self.takes, "source": self.source.name} if self.source else {}
+        taken = {}
+        if self.source:
+            source = {"source": self.source.name, "source_digest": digest(self.source)}
+            taken = {"takes": self.takes, **source}
         config = {"config": self.bench.config, "digest": digest(self)}
         return {**config, **self.settings, **taken}
 
@@ -133,6 +136,10 @@ class Place:
         """The trial's folder."""
         return self.out / trial.name
 
+    def data_set(self, trial: Trial) -> Path:
+        """The prepared data set that the trial trains on."""
+        return self.data / trial.bench.folder(trial.size)
+
     def source(self, trial: Trial) -> Path:
         """What a trial builds on is laid out here."""
         return self.out / "sources" / trial.source.name
@@ -148,7 +155,7 @@ def train_words(trial: Trial, place: Place, taken: Mapping[str, Any] | None = No
     settings = {**trial.settings, **(taken or {})}
     words = ["--ds_config", os.path.relpath(ROOT / trial.bench.config), "--method", trial.method]
     words += ["--seed", str(trial.seed)]
-    words += ["--data", str(place.data / trial.bench.folder(trial.size))]
+    words += ["--data", str(place.data_set(trial))]
     words += ["--out", str(place.run(trial)), "--test", "false"]
     for key, value in settings.items():
         words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]

@@ -107,8 +107,14 @@ SISTER, LEARNED = [30.0, 31, 32, 33], [31.0, 32, 34, 35]  # a gain of 1.5
         (SISTER, "The gain is harmony's: no control"),
         ([29.0, 30, 31, 32], "The gain is harmony's: no control"),
         ([30.5, 31.5, 32.5, 33.5], "The gain is harmony's in part: a control has 33% of it"),
-        (LEARNED, "The gain comes from the size of the loss: a control has 100% of it"),
-        ([33.0, 34, 35, 36], "The gain comes from the size of the loss: a control has 200% of it"),
+        (
+            LEARNED,
+            "The gain is not shown to be more than that of a larger loss: a control has 100% of",
+        ),
+        (
+            [33.0, 34, 35, 36],
+            "The gain is not shown to be more than that of a larger loss: a control has 200% of",
+        ),
     ],
 )
 def test_controls_tell_where_a_gain_comes_from_and_do_not_count(control, origin):

@@ -51,7 +51,7 @@ def test_a_finished_run_becomes_a_record(tmp_path):
     folder = record_run(
         tmp_path / "run", settings(schedule={"epochs": 100, "base_lr": 0.1, "base_batch": 8})
     )
-    found = record_of(TRIAL, folder)
+    found = record_of(TRIAL, folder, "0123")
     results = json.loads((folder / "results.json").read_text())
     assert found.exits("val_top1") == [row["val_top1"] for row in results["exits"]]
     assert len(found.curve) <= CURVE

@@ -6,13 +6,13 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from made_up import no_settings
+from made_up import SMALL, no_settings
 
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.models.presets import PRESETS
 from hdkd_dist.paper.queue import ORDER, TUNING, in_order_of_seeds, part_of, studies_named, unique
 from hdkd_dist.paper.scales import SCALES
-from hdkd_dist.paper.studies import STUDIES
+from hdkd_dist.paper.studies import STUDIES, controls
 from hdkd_dist.paper.trials import digest, settings_of
 from hdkd_dist.paper.tuning import SISTERS, planned_tuning
 from hdkd_dist.training.settings import GammaSettings
@@ -127,6 +127,14 @@ def test_a_changed_default_is_a_changed_run_and_a_written_one_is_not(monkeypatch
     before = digest(same)
     monkeypatch.setitem(PRESETS, "msdnet-cifar-tiny", PRESETS["msdnet-cifar-small"])
     assert digest(same) != before
+
+
+def test_a_control_of_a_changed_run_is_a_changed_control():
+    control = next(row.trial for row in controls(SMALL, no_settings) if row.trial.source)
+    changed = replace(control.source, settings={"hdkd.gamma.lr": 0.5})
+    assert replace(control, source=changed).name == control.name
+    found = replace(control, source=changed).identity
+    assert {key for key in found if found[key] != control.identity[key]} == {"source_digest"}
 
 
 def test_studies_are_named_as_on_the_command_line():
