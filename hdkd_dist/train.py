@@ -44,6 +44,8 @@ def main(
     """
     from hdkd_dist.training import signals
 
+    check = cli.switch("--check", check)
+    resume_changed = cli.switch("--resume_changed", resume_changed)
     requests = signals.listen()  # before torch, which may take long to import
 
     from hdkd_dist.training import ranks

@@ -80,5 +80,8 @@ finish_or_requeue() {
 # requeue STATUS: the job begins again when Slurm has room for it.
 requeue() {
     echo "job $SLURM_JOB_ID is requeued (exit status $1, restart $((${SLURM_RESTART_COUNT:-0} + 1)))"
-    scontrol requeue "$SLURM_JOB_ID" && sleep 60 # until Slurm ends this script
+    # The last task of an array has the array's own id, for which Slurm would requeue all tasks.
+    local id=$SLURM_JOB_ID
+    if [[ -n ${SLURM_ARRAY_JOB_ID:-} ]]; then id=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID; fi
+    scontrol requeue "$id" && sleep 60 # until Slurm ends this script
 }

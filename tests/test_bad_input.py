@@ -45,6 +45,9 @@ SETTINGS = {
     "pure fp16": (["--set", 'fp16={"enabled": true}'], "pure fp16 engine"),
     "batch": (["--set", "gradient_accumulation_steps=5"], "cannot be divided"),
     "no data": (["--data", "nowhere"], "nowhere does not exist"),
+    "check": (["--check", "maybe"], "--check must be true or false, not 'maybe'"),
+    "change": (["--resume_changed", "no"], "--resume_changed must be true or false, not 'no'"),
+    "optimizer": (["--set", "optimizer.type=SDG"], "did you mean SGD?"),
 }
 
 

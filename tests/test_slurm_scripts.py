@@ -41,6 +41,12 @@ def test_stopped_run_is_requeued_however_often(tmp_path):
     assert left == 75
 
 
+def test_task_of_an_array_requeues_itself_and_no_other(tmp_path):
+    # The task that is started last has the array's own id; Slurm takes that for all tasks.
+    said, _ = finish(tmp_path, 75, SLURM_ARRAY_JOB_ID="7", SLURM_ARRAY_TASK_ID="3")
+    assert "scontrol requeue 7_3\n" in said
+
+
 @pytest.mark.parametrize("status", [76, 134, 135, 137, 138, 139, 140, 143, 253])
 def test_losses_in_a_row_come_to_an_end(tmp_path, status):
     for _ in range(2):

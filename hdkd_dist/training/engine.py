@@ -67,17 +67,25 @@ def build_engine(
     settings["optimizer"].setdefault("params", {})["lr"] = rate
     settings.setdefault("steps_per_print", 10**9)
     settings.setdefault("gradient_clipping", 0.0)  # DeepSpeed's own default is to clip at norm 1
-    if settings.get("zero_optimization", {}).get("stage", 0) > 0:
+    settings.setdefault("timers", {"throughput": {"enabled": False}})  # it waits for the device
+    zero = settings.get("zero_optimization", {})
+    if zero.get("stage", 0) > 0:
         settings.setdefault("zero_allow_untested_optimizer", True)
-    engine, *_ = deepspeed.initialize(
-        model=network,
-        model_parameters=[p for p in network.parameters() if p.requires_grad],
-        config=settings,
-        lr_scheduler=lambda optimizer: schedule(
-            optimizer, config.hdkd.schedule, settings["train_batch_size"], steps_per_epoch
-        ),
-        dist_init_required=False,
-    )
+        if not settings["gradient_clipping"] and "offload_optimizer" not in zero:
+            # With the norm DeepSpeed would skip a step whose gradient is not finite, unseen.
+            zero.setdefault("compute_grad_norm", False)
+    try:
+        engine, *_ = deepspeed.initialize(
+            model=network,
+            model_parameters=[p for p in network.parameters() if p.requires_grad],
+            config=settings,
+            lr_scheduler=lambda optimizer: schedule(
+                optimizer, config.hdkd.schedule, settings["train_batch_size"], steps_per_epoch
+            ),
+            dist_init_required=False,
+        )
+    except (AssertionError, TypeError) as error:  # how it refuses some configurations
+        raise ValueError(f"DeepSpeed refuses the configuration: {error}") from error
     if config.hdkd.model.compile:
         engine.compile()
     return engine

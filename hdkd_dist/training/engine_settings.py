@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hdkd_dist.data.order import Share
+from hdkd_dist.training.deepspeed_names import check_names
 from hdkd_dist.training.settings import Settings
 
 
@@ -40,7 +41,9 @@ def check_engine(deepspeed: Mapping[str, Any], path: str | Path) -> None:
     optimizer = subsection(deepspeed, "optimizer", path)
     if "type" not in optimizer:
         raise ValueError(f'{path} needs DeepSpeed\'s "optimizer", such as {{"type": "SGD"}}')
-    if "lr" in subsection(optimizer, "params", path):
+    params = subsection(optimizer, "params", path)
+    check_names(deepspeed, path)
+    if "lr" in params:
         raise ValueError(
             f"{path}: optimizer.params.lr would be ignored: the learning rate is "
             "hdkd.schedule.base_lr × train_batch_size / base_batch"
@@ -96,7 +99,14 @@ def subsection(section: Mapping[str, Any], name: str, path: str | Path) -> Mappi
 
 
 def resolve_batch(raw: Mapping[str, Any], world_size: int, path: str | Path) -> dict[str, Any]:
-    """DeepSpeed's part with all three batch sizes stated: B = micro × accumulation × ranks."""
+    """DeepSpeed's part with all three batch sizes stated: B = micro × accumulation × ranks.
+
+    A micro-batch without accumulation steps is the most that a rank can take at a time: the more
+    ranks there are, the fewer accumulation steps, and then the smaller micro-batches.
+
+    Raises:
+        ValueError: for sizes that are no positive integers, or do not divide the batch.
+    """
 
     def size(name: str) -> int | None:
         value = raw.get(name)
@@ -109,14 +119,15 @@ def resolve_batch(raw: Mapping[str, Any], world_size: int, path: str | Path) -> 
         raise ValueError(f"{path} needs train_batch_size, the batch over all ranks")
     accumulation = size("gradient_accumulation_steps")
     if accumulation is None:
-        accumulation = 1 if micro is None else max(1, batch // (micro * world_size))
-    share = Share(batch, accumulation, world_size=world_size)
-    if micro not in (None, share.micro_batch):
+        own = Share(batch, 1, world_size=world_size).micro_batch  # a rank's part of the batch
+        most = own if micro is None else micro
+        accumulation = next(a for a in range(1, own + 1) if own % a == 0 and own // a <= most)
+    elif micro is not None and batch != micro * accumulation * world_size:
         raise ValueError(
             f"{path}: train_batch_size {batch} is not train_micro_batch_size_per_gpu {micro} × "
-            f"{accumulation} accumulation step(s) × {world_size} rank(s): change or leave out "
-            "train_micro_batch_size_per_gpu"
+            f"{accumulation} accumulation step(s) × {world_size} rank(s): leave out one of the two"
         )
+    share = Share(batch, accumulation, world_size=world_size)
     return {
         **raw,
         "train_batch_size": batch,

@@ -29,7 +29,8 @@ FREE = (
     "hdkd.run.wandb_project",
     "hdkd.run.hang_timeout_s",
 )
-# Settings under which the tensors or the position of a checkpoint would mean something else.
+# Settings under which the tensors or the position of a checkpoint would mean something else, or
+# which would have no effect any more.
 FIXED = (
     "train_batch_size",
     "zero_optimization.stage",
@@ -37,6 +38,8 @@ FIXED = (
     "hdkd.method",
     "hdkd.model",
     "hdkd.data.metaval_batch_size",
+    "hdkd.loss",  # T and γ₀ go on from the checkpoint
+    "hdkd.gamma.init",
     "hdkd.gamma.optimizer",
     "hdkd.run.seed",
 )

@@ -151,19 +151,20 @@ class Keeper:
             fault = ranks.leader_tries(lambda: checkpoint.complete(written))
         if fault is None:
             self._saved_step = step
-            fault = ranks.leader_tries(lambda: checkpoint.rotate(self.folder, self.settings.keep))
+            kept = ranks.leader_tries(lambda: checkpoint.rotate(self.folder, self.settings.keep))
+            if kept is not None and ranks.rank() == 0:
+                warn(f"{folder} is written, but older ones were not removed ({first_line(kept)})")
         elif ranks.rank() == 0:
             checkpoint.clean(self.folder)
-        self._cost = time.monotonic() - self._tried
-        if fault is not None and ranks.rank() == 0:
             self._complain(step, fault)
+        self._cost = time.monotonic() - self._tried
         self.pulse.moved("computing")
 
     def _complain(self, step: int, fault: str) -> None:
         found = checkpoint.folders(self.folder)
         kept = f"the last one is {found[-1].name}" if found else "there is none yet"
         warn(
-            f"no checkpoint could be written at step {step} ({fault.splitlines()[0]}): "
+            f"no checkpoint could be written at step {step} ({first_line(fault)}): "
             f"{kept}; training goes on and tries again when the next one is due"
         )
 
@@ -181,3 +182,8 @@ class Keeper:
             if batch is not None:
                 yield batch
             self.attend()
+
+
+def first_line(fault: str) -> str:
+    """What a fault says in short."""
+    return fault.splitlines()[0]

@@ -15,11 +15,12 @@ from hdkd_dist.training import ranks
 from hdkd_dist.training.network_step import Measures
 
 NEVER = torch.iinfo(torch.int64).max
+REMEDY = "lower hdkd.schedule.base_lr or hdkd.gamma.lr, or lengthen hdkd.schedule.warmup_epochs"
 WATCHED = ("loss", "weight γ of", "hypergradient of")
 
 
 class Diverged(ValueError):
-    """A loss or a weight is no longer a finite number."""
+    """A loss, a weight or the gradient of θ is no longer a finite number."""
 
 
 class Drifted(ValueError):
@@ -125,7 +126,7 @@ class Meter:
         """Means since the last reading; collective.
 
         Raises:
-            Diverged: naming the first step, rank and entry that was not finite.
+            Diverged: naming the first step, rank and entry that was not finite, or the gradient.
             Drifted: if γ, E_k or T differed between ranks.
         """
         self._check_finite()
@@ -145,6 +146,8 @@ class Meter:
         )
         mean_norm = float(norm) / self._weights_steps if self._weights_steps else None
         gradient_norm = math.sqrt(float(squares) / self._gradients) if self._gradients else None
+        if not math.isfinite(gradient_norm or 0):  # before the losses are, of which it comes
+            raise Diverged(f"the gradient of θ is not finite since the last record: {REMEDY}")
         self._clear()
         return Summary(losses.tolist(), accuracy.tolist(), mean_norm, gradient_norm)
 
@@ -155,7 +158,4 @@ class Meter:
             return
         rank, kind, entry = (int(place[0]) for place in torch.where(first_bad == step))
         what = f"{WATCHED[kind]} {self.layout.names[entry]}"
-        raise Diverged(
-            f"{what} is not finite at step {step} on rank {rank}: lower "
-            "hdkd.schedule.base_lr or hdkd.gamma.lr, or lengthen hdkd.schedule.warmup_epochs"
-        )
+        raise Diverged(f"{what} is not finite at step {step} on rank {rank}: {REMEDY}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hdkd_dist.data.manifest import Manifest
-from hdkd_dist.inference.trained import WEIGHTS
+from hdkd_dist.inference.trained import WEIGHTS, read_run
 from hdkd_dist.training.checkpoint import (
     Checkpoint,
     Damaged,
@@ -18,7 +18,7 @@ from hdkd_dist.training.checkpoint import (
     verify,
 )
 from hdkd_dist.training.config import Config
-from hdkd_dist.training.fit import check_fit
+from hdkd_dist.training.fit import check_fit, compare
 from hdkd_dist.training.folder import hold
 from hdkd_dist.training.metrics import METRICS
 
@@ -59,6 +59,9 @@ def find_start(
         if not (folder / "config.json").exists():
             return Start()
         if not folders(folder / CHECKPOINTS):
+            if is_finished(folder):
+                check_same(folder, config)
+                return Start(finished=True)
             print(f"{folder} has no checkpoint yet: it starts from the beginning")
             return Start(in_place=True)
         checkpoint = newest(folder / CHECKPOINTS)
@@ -66,9 +69,25 @@ def find_start(
         checkpoint = named(Path(resume))
     changed = check_fit(checkpoint, config, manifest, resume_changed)
     own = checkpoint.folder.parent.resolve() == (folder / CHECKPOINTS).resolve()
+    records = checkpoint.folder.parents[1] / METRICS
+    if not own and not records.exists():
+        raise ValueError(
+            f"--resume {resume}: there is no {records}, which a run from that checkpoint goes on "
+            "with: give the checkpoint within the folder of its run"
+        )
     if resume == "auto" and is_finished(folder) and not changed:
         return Start(finished=True)
     return Start(checkpoint.folder, checkpoint.world_size, changed, in_place=own)
+
+
+def check_same(folder: Path, config: Config) -> None:
+    """Refuse to take a finished run without checkpoints for one with other settings."""
+    if differences := compare(read_run(folder), config.as_json()):
+        raise ValueError(
+            f"{folder} holds a finished run with another configuration, and none of its "
+            f"checkpoints ({'; '.join(differences.values())}): choose another --out, or begin anew "
+            "with --resume never"
+        )
 
 
 def newest(checkpoints: Path) -> Checkpoint:
@@ -143,11 +162,18 @@ def continue_metrics(folder: Path, start: Start, size: int) -> None:
     if start.checkpoint is None:
         file.unlink(missing_ok=True)
         return
-    if not start.in_place:
-        file.write_bytes((start.checkpoint.parents[1] / METRICS).read_bytes()[:size])
-    if file.stat().st_size < size:
-        raise ValueError(
-            f"{file} is shorter than at the checkpoint ({file.stat().st_size:,} instead of "
-            f"{size:,} bytes): put it back, or start another run with --resume never"
-        )
+    source = file if start.in_place else start.checkpoint.parents[1] / METRICS
+    check_metrics(source, size)
+    if source != file:
+        file.write_bytes(source.read_bytes()[:size])
     os.truncate(file, size)
+
+
+def check_metrics(file: Path, size: int) -> None:
+    """Refuse records that do not reach to a checkpoint that stood at ``size`` bytes of them."""
+    found = file.stat().st_size if file.exists() else 0
+    if found < size:
+        raise ValueError(
+            f"{file} is shorter than at the checkpoint ({found:,} instead of {size:,} bytes): put "
+            "it back, or start another run with --resume never"
+        )

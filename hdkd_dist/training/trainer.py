@@ -14,6 +14,7 @@ from hdkd_dist.training.functional import evaluation_of
 from hdkd_dist.training.harmony import replicate
 from hdkd_dist.training.keeper import Keeper
 from hdkd_dist.training.learner import build_learner
+from hdkd_dist.training.meter import REMEDY, Diverged
 from hdkd_dist.training.network_step import train_network
 from hdkd_dist.training.progress import Progress
 from hdkd_dist.training.reporter import Reporter
@@ -66,6 +67,8 @@ def train(run: Run, progress: Progress, reporter: Reporter, keeper: Keeper) -> N
                 measures = train_network(learner, train_batch)
             progress.step += 1
             step = progress.step
+            if run.engine.skipped_steps:  # by DeepSpeed, on all ranks: ZeRO that clips gradients
+                raise Diverged(f"the gradient of θ is not finite at step {step}: {REMEDY}")
             pace.images += run.share.batch
             meter.add(step, measures, harmony.gamma, run.share.batch // run.share.world_size)
             if step % settings.run.log_every == 0 or step % run.steps_per_epoch == 0:

@@ -130,4 +130,16 @@ wait_for 300 "the array is done" array_is_done
 for method in msdnet hdkd; do
     [[ -f $folder/table-100-$method-seed3/results.json ]] || die "no result of $method in the array"
 done
+
+say "an array of two: the last task is preempted and requeues itself, not its sister"
+job=$(METHODS="msdnet dbt" SIZES=100 SEEDS=4 DATA=$folder/digits CONFIG=$folder/config.json \
+    OUT=$folder/table submit --array=0-1 --output="$folder/preempted-%a.log" slurm/cifar100_tables.sh)
+both_train() { [[ -s $folder/table-100-msdnet-seed4/metrics.jsonl && -s $folder/table-100-dbt-seed4/metrics.jsonl ]]; }
+wait_for 180 "both tasks train" both_train
+scancel --signal=TERM "${job}_1"
+task_has_restarted() { (($(field "${job}_1" Restarts) >= 1)); }
+wait_for 60 "the task is requeued" task_has_restarted
+[[ $(field "${job}_0" Restarts) == 0 ]] || die "the other task of the array was requeued as well"
+[[ $(field "${job}_0" JobState) == RUNNING ]] || die "the other task ended: $(field "${job}_0" JobState)"
+scancel "$job"
 say "all as it should be"

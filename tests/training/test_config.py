@@ -76,6 +76,8 @@ def test_run_folder_names_the_run(file):
         ({}, 4, (16, 1)),
         ({"gradient_accumulation_steps": 4}, 2, (8, 4)),
         ({"train_micro_batch_size_per_gpu": 8}, 2, (8, 4)),
+        ({"train_micro_batch_size_per_gpu": 8}, 16, (4, 1)),  # more ranks than it needs
+        ({"train_micro_batch_size_per_gpu": 24}, 1, (16, 4)),  # the most that divides the batch
         ({"train_micro_batch_size_per_gpu": 8, "gradient_accumulation_steps": 8}, 1, (8, 8)),
     ],
 )
@@ -85,6 +87,23 @@ def test_batch_is_split_among_ranks_and_accumulation(file, given, ranks, expecte
     assert (share.batch, share.world_size) == (64, ranks)
     assert (share.micro_batch, share.accumulation) == expected
     assert config.deepspeed["train_micro_batch_size_per_gpu"] == expected[0]
+
+
+@pytest.mark.parametrize("ranks", [1, 8, 16, 32, 128, 1024])
+def test_imagenet_runs_on_any_number_of_gpus_that_divides_its_batch(ranks):
+    config = load_config(SHIPPED / "imagenet.json", {}, ranks)
+    assert config.share.world_size == ranks
+    assert config.share.micro_batch <= 64
+
+
+def test_other_keys_and_optimizers_of_deepspeed_are_its_own(file):
+    given = {
+        "flops_profiler": {"enabled": False},
+        "something_new": 1,
+        "optimizer": {"type": "AdamW", "params": {"torch_adam": True}},
+    }
+    config = load_config(file, {**given, "hdkd.method": "dbt"}, 1)
+    assert given.items() <= config.deepspeed.items()
 
 
 def test_settings_on_the_command_line():
@@ -152,9 +171,22 @@ FAULTS = {
         "is -1 but must be a positive",
     ),
     "batch not divided": ({"train_batch_size": 63}, "batch of 63 cannot be divided among 2 rank"),
-    "micro-batch too large": (
-        {"train_micro_batch_size_per_gpu": 48},
-        "64 is not train_micro_batch_size_per_gpu 48",
+    "sizes that contradict": (
+        {"train_micro_batch_size_per_gpu": 16, "gradient_accumulation_steps": 4},
+        "64 is not train_micro_batch_size_per_gpu 16 × 4 accumulation",
+    ),
+    "misspelt key of DeepSpeed": (
+        {"gradient_cliping": 1.0},
+        "gradient_cliping is not a key of DeepSpeed: did you mean gradient_clipping",
+    ),
+    "misspelt optimizer": (
+        {"optimizer.type": "SDG"},
+        "optimizer.type is 'SDG', which neither .*: did you mean SGD",
+    ),
+    "optimizer in small letters": ({"optimizer.type": "sgd"}, "'sgd', .*: did you mean SGD"),
+    "misspelt argument": (
+        {"optimizer.params.momentun": 0.9},
+        "params.momentun is no argument of SGD: did you mean momentum",
     ),
 }
 

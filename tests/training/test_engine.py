@@ -204,5 +204,50 @@ def test_passes_of_the_gamma_step_run_in_bf16_where_asked(kind):
         assert 1e-5 < difference(gradient, exact) < 0.2
 
 
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_deepspeed_does_not_wait_for_the_device(kind, accumulation):
+    overrides = {**kind, "gradient_accumulation_steps": accumulation}
+    assert on_ranks(1, count_waits, overrides) == [0]
+
+
+def count_waits(overrides):
+    """How often DeepSpeed lets the host wait for the device in two steps."""
+    from deepspeed.accelerator import get_accelerator
+
+    waits = []
+    get_accelerator().synchronize = lambda *_: waits.append(1)
+    train(overrides, steps=2)
+    return len(waits)
+
+
+@pytest.mark.parametrize("clipping", [{}, {"gradient_clipping": 1.0}], ids=["", "clipped"])
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_gradient_that_is_not_finite_is_never_passed_over(stage, clipping):
+    overrides = {"hdkd.method": "dbt", "zero_optimization": {"stage": stage}, **clipping}
+    left_out = stage > 0 and clipping  # ZeRO looks at the norm before it clips
+    assert on_ranks(2, meet_infinity, overrides) == 2 * ["left out" if left_out else "seen"]
+
+
+def meet_infinity(overrides):
+    """What becomes on this rank of a gradient that is inf on one, with losses that are finite."""
+    from hdkd_dist.training.gradient_norm import note_gradients
+    from hdkd_dist.training.meter import Diverged, Meter
+    from hdkd_dist.training.network_step import train_network
+
+    engine, share, config = started(overrides)
+    learner = taught(engine, config)
+    meter = Meter(engine.module.num_exits, CPU)
+    sharded = config.deepspeed["zero_optimization"]["stage"] > 0
+    note_gradients(engine.lr_scheduler.optimizer, meter, ranks.world_size() if sharded else 1)
+    if ranks.rank() == 1:
+        next(engine.module.parameters()).register_hook(lambda gradient: gradient * float("inf"))
+    meter.add(1, train_network(learner, micro_batches(share, 0, 0)), learner.harmony.gamma, 16)
+    try:
+        meter.read()
+    except Diverged as error:
+        return "seen" if str(error).startswith("the gradient of θ is not finite") else str(error)
+    return "left out" if engine.skipped_steps else "passed over"  # left out: the trainer stops
+
+
 def train_each(overrides):
     return [train(choice, steps=1) for choice in overrides]

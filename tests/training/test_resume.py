@@ -106,9 +106,34 @@ def test_all_differences_are_listed(run):
     assert "\n" not in message
 
 
+def test_finished_run_stays_finished_without_its_checkpoints(run):
+    for folder in checkpoint.folders(run / "checkpoints"):
+        checkpoint.remove(folder)
+    (run / "results.json").write_text("{}")
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "end", "step": 12}\n')
+    assert start(run) == Start(finished=True)
+    with pytest.raises(ValueError, match=r"another configuration.*gamma\.lr 0.001 → 0.5.*--out"):
+        start(run, hdkd__gamma__lr=0.5)
+    assert start(run, "never") == Start()
+
+
+def test_checkpoint_without_the_records_of_its_run_is_refused(run, tmp_path):
+    alone = tmp_path / "backup/checkpoints/step-00000004"
+    alone.parent.mkdir(parents=True)
+    (run / "checkpoints/step-00000004").rename(alone)
+    with pytest.raises(ValueError, match=r"there is no .*backup/metrics\.jsonl"):
+        start(tmp_path / "new", str(alone))
+    (run / "metrics.jsonl").unlink()
+    with pytest.raises(ValueError, match=r"is shorter than at the checkpoint \(0 instead of 5 "):
+        continue_metrics(run, start(run), 5)
+
+
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [
+        ({"hdkd__loss__temperature": 5.0}, "hdkd.loss.temperature 3.0 → 5.0"),
+        ({"hdkd__gamma__init": "random"}, "hdkd.gamma.init 'ds_like' → 'random'"),
         ({"train_batch_size": 32}, "train_batch_size 64 → 32"),
         ({"hdkd__run__seed": 1}, "hdkd.run.seed 0 → 1"),
         ({"hdkd__method": "dbt"}, "hdkd.method 'hdkd' → 'dbt'"),
