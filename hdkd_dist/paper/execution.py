@@ -116,7 +116,7 @@ def train_and_evaluate(
         status = workers.call(words, log, slot)
         if status:  # an evaluation that is stopped knows no status of its own for that
             return STOPPED[0] if workers.stopping else status
-    mark_done(trial, place.run(trial))
+    mark_done(trial, place)
     return 0
 
 

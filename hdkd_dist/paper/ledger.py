@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hdkd_dist.data.manifest import read_manifest
@@ -36,9 +36,8 @@ class Ledger:
         for trial in trials:
             known = self.records.get(trial.name)
             if known is None and (done := read_done(self.place.run(trial))) is not None:
-                check_identity(trial, done, str(self.place.run(trial)))
-                data = digest_in(self.place.data_set(trial))
-                self.records[trial.name] = record_of(trial, self.place.run(trial), data)
+                check_identity(trial, done.identity, str(self.place.run(trial)))
+                self.records[trial.name] = record_of(trial, self.place.run(trial), done.data)
             elif known is not None:
                 check_identity(trial, known.identity, str(self.results))
 
@@ -88,15 +87,24 @@ class Ledger:
         write_records(self.records, self.results, self.scale.name)
 
 
-def mark_done(trial: Trial, folder: Path) -> None:
-    """Note that a run is trained and evaluated, and as what."""
-    (folder / DONE).write_text(json.dumps(trial.identity) + "\n", encoding="utf-8")
+@dataclass(frozen=True)
+class Done:
+    """What a finished run was: see ``Trial.identity`` and ``Record.data``."""
+
+    identity: dict[str, object]
+    data: str
 
 
-def read_done(folder: Path) -> dict[str, object] | None:
-    """The identity of the finished run in ``folder``, if there is one."""
+def mark_done(trial: Trial, place: Place) -> None:
+    """Note that a run is trained and evaluated, as what and on which data."""
+    done = Done(trial.identity, digest_in(place.data_set(trial)))
+    (place.run(trial) / DONE).write_text(json.dumps(asdict(done)) + "\n", encoding="utf-8")
+
+
+def read_done(folder: Path) -> Done | None:
+    """What the finished run in ``folder`` was, if there is one."""
     file = folder / DONE
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    return Done(**json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
 
 
 def digest_in(folder: Path) -> str:

@@ -141,7 +141,7 @@ def read_records(results: Path, scale: str) -> dict[str, Record]:
     for row in read_rows(results / f"{scale}.csv"):
         values = {key: number(text) for key, text in row.items() if key not in KEYS and text}
         place = {key: row[key] for key in PLACE}
-        name, data = row["name"], row["data"]
+        name, data = row["name"], row.get("data") or ""
         identity = json.loads(row["identity"])
         records[name] = Record(name, identity, place, values, curves.get(name, []), data)
     return records

@@ -152,10 +152,11 @@ def read_run(folder: Path, name: str) -> Run:
     """One run; files that are missing or damaged are noted, for the others may be fine."""
     config, config_note = read_object(folder / "config.json", Config)
     results, results_note = read_object(folder / FILE_NAME, Results)
-    recorded, unreadable = read_events(folder)
-    events = [event for event in recorded if is_measured(event)]
-    unreadable += len(recorded) - len(events)
-    lines = f"{unreadable} line(s) of {METRICS} are cut or damaged" if unreadable else None
+    events, lines = read_measured(folder)
+    exits = max((len(names.members(names.TRAIN_TOP1, event)) for event in events), default=0)
+    if results and exits and len(results.get("exits", [])) not in (0, exits):
+        results_note = f"{FILE_NAME} is not of the network of {METRICS}, of {exits} exits: left out"
+        results = None
     if config is None:
         config, config_note = {}, config_note or "config.json is missing"
     return Run(
@@ -166,3 +167,14 @@ def read_run(folder: Path, name: str) -> Run:
         written=(folder / METRICS).stat().st_mtime,
         notes=[note for note in (config_note, results_note, lines) if note],
     )
+
+
+def read_measured(folder: Path) -> tuple[list[Event], str | None]:
+    """The events that can be shown, and what is wrong with the others."""
+    try:
+        recorded, unreadable = read_events(folder)
+    except OSError as error:
+        return [], f"{METRICS} cannot be read ({error.strerror})"
+    events = [event for event in recorded if is_measured(event)]
+    unreadable += len(recorded) - len(events)
+    return events, f"{unreadable} line(s) of {METRICS} are cut or damaged" if unreadable else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,12 @@ class Schedule(Part):
     epochs: float = 0
 
 
+class RunPart(Part):
+    """Which of several runs it is."""
+
+    seed: int = 0
+
+
 class Settings(Part):
     """The section "hdkd"."""
 
@@ -41,6 +48,7 @@ class Settings(Part):
     model: Model = Model()
     data: Data = Data()
     schedule: Schedule = Schedule()
+    run: RunPart = RunPart()
 
 
 class Config(Part):
@@ -114,5 +122,13 @@ def read_object(file: Path, structure: type[Part]) -> tuple[dict[str, Any] | Non
 
 
 def is_measured(event: Mapping[str, Any]) -> bool:
-    """Whether all that an event says are numbers."""
-    return all(isinstance(value, int | float) for name, value in event.items() if name != "event")
+    """Whether all that an event says are numbers, and finite."""
+    return all(is_finite(value) for name, value in event.items() if name != "event")
+
+
+def is_finite(value: object) -> bool:
+    """Whether this is a finite number."""
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # a whole number that is none in floating point
+        return False

@@ -79,7 +79,7 @@ def load_config(
         settings = settings.model_copy(update={"run": settings.run.model_copy(update={"out": out})})
     check_engine(raw, path)
     deepspeed = resolve_batch(raw, world_size, path)
-    if METHODS[settings.method].learns:
+    if METHODS[settings.method].learns and not settings.gamma.init.startswith("fixed:"):
         check_look_ahead(deepspeed, settings, path)
     return Config(settings, deepspeed)
 

@@ -68,7 +68,9 @@ def check_fit(
             "the start"
         )
     differences = compare(checkpoint.config, config.as_json())
-    if fixed := [line for key, line in differences.items() if under(key, FIXED)]:
+    # With a sharded optimiser DeepSpeed clips as the checkpoint says.
+    lasting = (*FIXED, "gradient_clipping") if stage else FIXED
+    if fixed := [line for key, line in differences.items() if under(key, lasting)]:
         raise ValueError(
             f"{where}: {'; '.join(fixed)}: this cannot change within a run; start another one "
             "with --resume never"

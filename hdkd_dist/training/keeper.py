@@ -64,6 +64,7 @@ class Keeper:
         self._saved_step = progress.step
         self._tried_step = progress.step  # where a save was last tried
         self._tried = time.monotonic()  # when that was
+        self._asked = False  # whether this rank has just voted for a save that is due
         self._cost = 0.0  # seconds that the last one took
 
     def attend(self) -> None:
@@ -86,6 +87,8 @@ class Keeper:
         minutes = self.settings.every_minutes
         waited = time.monotonic() - self._tried
         due = ranks.rank() == 0 and minutes is not None and waited >= 60 * minutes
+        # A vote counts one step later: the next one must not ask for the same save again.
+        due = self._asked = due and not self._asked
         return self.requests.received or (SAVE if due else NOTHING)
 
     def _stop(self, number: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
@@ -19,11 +20,11 @@ def run_folders(words: Sequence[str]) -> list[Path]:
     """
     folders: dict[Path, None] = {}
     for word in map(str, words):
-        matches = sorted(glob(word))
+        matches = [word] if os.path.exists(word) else sorted(glob(word))  # "a[1]" may be a name
         if not matches:
             raise ValueError(f"there is no {word}: name folders of runs, as in --runs runs/*")
         folders |= {Path(match).resolve(): None for match in matches}
-    found = [folder for folder in folders if (folder / METRICS).is_file()]
+    found = [folder for folder in folders if os.path.isfile(folder / METRICS)]
     if not found:
         named = ", ".join(map(str, words)) or "nothing"
         raise ValueError(f"no folder that holds {METRICS} among {named}: name those of runs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 # Groups: a value is called "<group>/<member>", as W&B has it.
@@ -21,12 +22,17 @@ HYPERGRADIENT = "hypergradient_norm"
 IMAGES_PER_S = "images_per_s"
 WAITING = "wait_fraction"
 
+MEMBER = re.compile(r"(ce|exit)_[1-9]\d*|kd_[1-9]\d*_to_[1-9]\d*")
 PLACES = ("event", "step", "epoch")  # say where an event belongs; not measured
 
 
 def members(group: str, names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that belong to the group, in their order."""
-    return [name for name in names if name.rpartition("/")[0] == group]
+    """Those of ``names`` that belong to the group, in their order; others' names are none."""
+    return [
+        name
+        for name in names
+        if name.rpartition("/")[0] == group and MEMBER.fullmatch(name.rpartition("/")[2])
+    ]
 
 
 def exits(group: str, values: Mapping[str, float]) -> list[float]:

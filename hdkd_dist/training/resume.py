@@ -66,7 +66,7 @@ def find_start(
             return Start(in_place=True)
         checkpoint = newest(folder / CHECKPOINTS)
     else:
-        checkpoint = named(Path(resume))
+        checkpoint = named(Path(resume).resolve())
     changed = check_fit(checkpoint, config, manifest, resume_changed)
     own = checkpoint.folder.parent.resolve() == (folder / CHECKPOINTS).resolve()
     records = checkpoint.folder.parents[1] / METRICS

@@ -141,15 +141,16 @@ def start_wandb(
             settings=wandb.Settings(init_timeout=WANDB_TIMEOUT, finish_timeout=WANDB_TIMEOUT),
         )
 
-    try:
-        run = start(settings.wandb)
-    except Exception as error:
-        if settings.wandb == "offline":
-            warn(f"W&B cannot record ({' '.join(str(error).split())}): going on without it")
-            return None
-        reason = " ".join(str(error).split())
-        warn(f"W&B cannot be reached ({reason}): recorded offline, wandb sync uploads it later")
-        run = start("offline")
+    for mode in dict.fromkeys((settings.wandb, "offline")):
+        try:
+            run = start(mode)
+            break
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            if mode == "offline":
+                warn(f"W&B cannot record ({reason}): going on without it")
+                return None
+            warn(f"W&B cannot be reached ({reason}): recorded offline, wandb sync uploads it later")
     run.define_metric("step")
     run.define_metric("*", step_metric="step")
     return run

@@ -154,7 +154,8 @@ def test_a_run_with_other_settings_is_not_taken_for_finished(here):
     kept = ledger(here)
     work(kept, only=lambda trial: trial.name == "cifar100-150-msdnet-seed0")
     done = here / "runs/cifar100-150-msdnet-seed0/trial.json"
-    done.write_text(json.dumps({"config": "ds_configs/imagenet.json"}))
+    other = {"identity": {"config": "ds_configs/imagenet.json"}, "data": ""}
+    done.write_text(json.dumps(other))
     other = ledger(here)
     with pytest.raises(ValueError, match=r"with other settings \(config 'ds_configs/im"):
         other.look(study_trials("2", other))

@@ -79,6 +79,7 @@ FAULTS = {
         "gamma is not that of 3 exits",
     ),
     "no section": ("config.json", lambda _: {"hdkd": None}, "hdkd"),
+    "no run": ("config.json", lambda _: {"hdkd": {"run": None}}, "hdkd.run"),
     "another section": ("config.json", lambda _: {"hdkd": {"model": ["x"]}}, "hdkd.model"),
 }
 
@@ -108,6 +109,44 @@ def test_records_that_are_no_measurements_are_noted_and_left_out(tmp_path):
     assert run.notes == ["2 line(s) of metrics.jsonl are cut or damaged"]
     assert [event["step"] for event in run.steps] == [6, 8, 10, 12]
     assert len(run.epochs) == 2
+    page.render([run])
+
+
+def test_strangers_do_not_keep_the_others_from_the_page(tmp_path):
+    good = record_run(tmp_path / "good")
+    diverged = record_run(tmp_path / "diverged", finished=False)
+    with (diverged / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "step", "step": 14, "loss/ce_1": NaN}\n')
+        file.write(f'{{"event": "step", "step": 16, "loss/ce_1": 1{400 * "0"}}}\n')
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    events = [
+        {"event": "step", "step": 1, "loss/total": 0.5, "gamma/x": 1, "train/top1/all": 3},
+        {"event": "epoch", "step": 1, "epoch": 0, "val/top1/mean": 0.4},
+    ]
+    (foreign / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in events))
+    other = record_run(tmp_path / "other")
+    results = json.loads((other / "results.json").read_text())
+    cut = {**results, "exits": results["exits"][:1], "gamma": None}
+    (other / "results.json").write_text(json.dumps(cut))
+    runs = read_runs([good, diverged, foreign, other])
+    notes = {run.name: list(run.notes) for run in runs}
+    assert notes == {
+        "good": [],
+        "diverged": ["2 line(s) of metrics.jsonl are cut or damaged"],
+        "foreign": ["config.json is missing"],
+        "other": ["results.json is not of the network of metrics.jsonl, of 3 exits: left out"],
+    }
+    assert "good" in page.render(runs)
+
+
+def test_run_that_may_not_be_read_is_noted(tmp_path):
+    folder = record_run(tmp_path / "one")
+    (folder / "metrics.jsonl").unlink()
+    (folder / "metrics.jsonl").mkdir()  # the superuser may read everything but that
+    [run] = read_runs([folder])
+    assert run.notes == ["metrics.jsonl cannot be read (Is a directory)"]
+    assert run.finished
     page.render([run])
 
 

@@ -106,6 +106,11 @@ def test_other_keys_and_optimizers_of_deepspeed_are_its_own(file):
     assert given.items() <= config.deepspeed.items()
 
 
+def test_fixed_weights_allow_any_optimizer(file):
+    given = {"hdkd.gamma.init": "fixed:runs/one", "optimizer": {"type": "AdamW"}}
+    assert load_config(file, given, 1).hdkd.method == "hdkd"
+
+
 def test_settings_on_the_command_line():
     words = ["hdkd.gamma.lr=0.5", "hdkd.method=dbt", "hdkd.run.test=false", "x.y=[1, 2]"]
     assert parse_settings(words) == {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -34,6 +36,30 @@ def save(folder, blocked):
             progress.step = step
             keeper.save(validation=float(step))
     return [path.name for path in folders(folder)], said.getvalue()
+
+
+def attend(folder, minutes, steps, pause):
+    """The steps of the checkpoints of a training that is slow."""
+    from hdkd_dist.training.checkpoint import folders, read_checkpoint
+    from hdkd_dist.training.keeper import Keeper, Origin
+
+    folder = Path(folder)
+    checkpoints = {"hdkd.checkpoint.every_minutes": minutes, "hdkd.checkpoint.keep": 99}
+    training = Training({**TWO_MICRO_BATCHES, **checkpoints})
+    origin = Origin(config={}, data={}, records=dict)
+    keeper = Keeper(training.run, training.progress, folder, origin, StopRequests(), Pulse())
+    for step in range(1, steps + 1):
+        training.progress.step = step
+        time.sleep(pause)
+        keeper.attend()
+    return [read_checkpoint(path).step for path in folders(folder)]
+
+
+def test_a_save_that_is_due_is_made_once(tmp_path):
+    first, second = on_ranks(2, attend, str(tmp_path), 1.5 / 60, 24, 0.25)
+    assert first == second
+    assert 1 <= len(first) <= 4  # in at least 6 s
+    assert all(later - earlier > 2 for earlier, later in pairwise(first))
 
 
 def test_only_the_last_are_kept(tmp_path):

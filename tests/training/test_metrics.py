@@ -49,6 +49,9 @@ def test_run_folders(tmp_path, monkeypatch):
     both = [tmp_path / "runs/a", tmp_path / "runs/b"]
     assert run_folders(["runs/*"]) == both
     assert run_folders(["runs/b", "runs/log", "runs/none", "runs/a/", "runs/b/"]) == both[::-1]
+    (tmp_path / "runs/a[1]").mkdir()
+    write(tmp_path / "runs/a[1]", "")
+    assert run_folders(["runs/a[1]"]) == [tmp_path / "runs/a[1]"]  # as the shell has expanded it
     with pytest.raises(ValueError, match="there is no runs/c"):
         run_folders(["runs/a", "runs/c"])
     with pytest.raises(ValueError, match=r"no folder that holds metrics\.jsonl among runs/log"):

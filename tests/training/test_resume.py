@@ -13,6 +13,7 @@ from hdkd_dist.data.manifest import Manifest, Split
 from hdkd_dist.training import checkpoint
 from hdkd_dist.training.checkpoint import read_checkpoint
 from hdkd_dist.training.config import load_config
+from hdkd_dist.training.fit import check_fit
 from hdkd_dist.training.resume import Start, continue_folder, continue_metrics, find_start
 
 CONTENT = {
@@ -145,6 +146,20 @@ def test_what_cannot_change_is_refused_in_any_case(run, overrides, named):
     with pytest.raises(ValueError, match="this cannot change within a run") as caught:
         start(run, changed=True, **overrides)
     assert named in str(caught.value)
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_clipping_of_a_sharded_optimizer_cannot_change(run, stage):
+    given = {"zero_optimization": {"stage": stage}, "hdkd__gamma__lookahead": "lookahead"}
+    before = configuration(run.parent, **given)
+    found = replace(read_checkpoint(run / "checkpoints/step-00000008"), config=before.as_json())
+    clipped = configuration(run.parent, gradient_clipping=1.0, **given)
+    assert not check_fit(found, before, MANIFEST, resume_changed=False)
+    if stage == 0:
+        assert check_fit(found, clipped, MANIFEST, resume_changed=True)
+        return
+    with pytest.raises(ValueError, match=r"gradient_clipping None → 1\.0: this cannot change"):
+        check_fit(found, clipped, MANIFEST, resume_changed=True)
 
 
 def test_how_machines_do_the_work_may_change(run):

@@ -60,6 +60,24 @@ def test_run_is_recorded_offline_where_wandb_cannot_be_reached(
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["loss"] == 0.5
 
 
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_run_goes_on_where_wandb_cannot_even_record(
+    tmp_path, monkeypatch, fresh_wandb, capsys, mode
+):
+    def init(**_):
+        raise OSError("its process cannot be started")
+
+    monkeypatch.setattr("wandb.init", init)
+    tracker = Tracker(tmp_path, RunSettings(wandb=mode), {})
+    tracker.record("step", {"step": 1})
+    tracker.close()
+    *_, said = capsys.readouterr().err.splitlines()
+    assert said == (
+        "warning: W&B cannot record (its process cannot be started): going on without it"
+    )
+    assert [event["step"] for event in read_metrics(tmp_path)] == [1]
+
+
 def test_continued_run_keeps_its_wandb_id(tmp_path):
     tracker = Tracker(tmp_path, RunSettings(wandb="offline"), {}, wandb_id="abc123")
     assert tracker.mark()["wandb_id"] == "abc123"
