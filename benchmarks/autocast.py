@@ -28,7 +28,7 @@ from hdkd_dist.inference.trained import load_network, read_run
 from hdkd_dist.method.hypergradient import Example, Forward, jvp, look_ahead, metaval_gradient
 from hdkd_dist.method.layout import LossLayout
 from hdkd_dist.models import resolve
-from hdkd_dist.training.evaluation import manifest_of
+from hdkd_dist.training.evaluation_request import manifest_of
 from hdkd_dist.training.functional import forward_of, in_bf16
 
 CPU = torch.device("cpu")

@@ -82,7 +82,7 @@ def trained_subject(run: Path, data: str | None) -> Subject:
     from hdkd_dist.data.normalize import Normalize
     from hdkd_dist.data.streams import Reading, SplitReader
     from hdkd_dist.inference.trained import load_network, read_run
-    from hdkd_dist.training.evaluation import manifest_of
+    from hdkd_dist.training.evaluation_request import manifest_of
 
     config, manifest, results = read_run(run), manifest_of(run, data), read_results(run)
     if "budgeted" not in results:

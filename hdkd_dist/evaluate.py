@@ -32,22 +32,18 @@ def main(
         save_logits: leave the outputs of all exits in the run's folder "logits".
     """
     from hdkd_dist.inference.allocation import keep_freed_memory
-    from hdkd_dist.training.evaluation import (
-        Options,
-        check_request,
-        compare_runs,
-        evaluate_run,
-        named_runs,
-    )
+    from hdkd_dist.training.evaluation import compare_runs, evaluate_run
+    from hdkd_dist.training.evaluation_request import Options, check_request, named_runs
 
     save_logits = cli.switch("--save_logits", save_logits)
     options = Options(data, batch, workers, confidence, latency_batch, save_logits)
     folders = named_runs(run)
-    check_request(folders, options)
+    curve = Path(str(out))
+    check_request(folders, options, curve)
     keep_freed_memory()
     evaluated = [evaluate_run(folder, options) for folder in folders]
     if len(evaluated) > 1:
-        compare_runs(evaluated, Path(out))
+        compare_runs(evaluated, curve)
 
 
 if __name__ == "__main__":

@@ -21,14 +21,14 @@ def main(run: str, out: str, onnx: bool = True) -> None:
     from hdkd_dist.data.manifest import data_folder, read_manifest
     from hdkd_dist.data.staging import publish, staging_folder
     from hdkd_dist.inference.exported import load_exported, write_exported
-    from hdkd_dist.inference.trained import load_network, read_run
+    from hdkd_dist.inference.trained import load_network, read_run, trained_on
 
     onnx = cli.switch("--onnx", onnx)
     source, target = Path(str(run)), Path(str(out))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"--out {target} is there already: remove it or choose another folder")
     config = read_run(source)
-    manifest = read_manifest(data_folder(config["hdkd"]["data"]["path"]))
+    manifest = trained_on(source) or read_manifest(data_folder(config["hdkd"]["data"]["path"]))
     network = load_network(source, config, len(manifest.classes))
     with staging_folder(target) as folder:
         write_exported(source, config, manifest, folder)

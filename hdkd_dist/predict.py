@@ -8,6 +8,7 @@ Needs torch, safetensors, numpy, pillow and fire; no DeepSpeed, no FFCV.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections import Counter
@@ -38,7 +39,7 @@ def main(
     for flag, value in {**given, "--batch": batch}.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise ValueError(f"{flag} must be a number, not {value!r}")
-    if batch < 1 or batch != int(batch):
+    if not 1 <= batch < math.inf or batch != int(batch):
         raise ValueError(f"--batch must be a whole number from 1 on, not {batch}")
     batch = int(batch)
 

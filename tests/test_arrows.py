@@ -32,7 +32,7 @@ MAY_IMPORT = {  # folder → third-party packages, folders of the house
     ),
     "paper": (
         {"torch", "matplotlib", "numpy", "scipy"},
-        {"paper", "training", "method", "models", "inference"},
+        {"paper", "training", "method", "models", "data", "inference"},
     ),
     "reporting": (
         {"plotly", "jinja2", "markupsafe", "pydantic"},

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,12 @@ from torch.nn.functional import cross_entropy
 
 from hdkd_dist import cli, export, predict
 from hdkd_dist.data.digits import MEAN, STD, prepare_digits
+from hdkd_dist.data.manifest import read_manifest
+from hdkd_dist.data.manifest import write as write_manifest
 from hdkd_dist.inference.outputs import load_outputs
 from hdkd_dist.models import build
-from hdkd_dist.training.evaluation import Options, check_request, named_runs
+from hdkd_dist.training.evaluation import evaluate_run
+from hdkd_dist.training.evaluation_request import Options, check_request, named_runs
 
 BEFORE = {"method": "hdkd", "exits": [], "gamma": {"ce": [1.0]}}
 
@@ -364,7 +368,8 @@ def test_runs_that_cannot_be_compared(folder, tmp_path):
     write_run(tmp_path / "run", "msdnet-digits", tmp_path / "other", steps=0)
     options = Options(None, 256, 1, "calibrated", 32, False)
     runs = [folder / "runs/a", tmp_path / "run"]
-    assert "one curve needs one data set" in refused_paths(check_request, runs, options)
+    curve = tmp_path / "curve"
+    assert "one curve needs one data set" in refused_paths(check_request, runs, options, curve)
     assert named_runs("a, b") == named_runs(["a", "b"]) == [Path("a"), Path("b")]
     with pytest.raises(ValueError, match="different runs, not a, a"):
         named_runs(["a", "a"])
@@ -375,14 +380,53 @@ def test_runs_that_cannot_be_compared(folder, tmp_path):
         {"confidence": "entropy"},
     ):
         wrong = Options(**{**vars(options), **changed})
-        assert next(iter(changed)) in refused_paths(check_request, runs[:1], wrong)
+        assert next(iter(changed)) in refused_paths(check_request, runs[:1], wrong, curve)
+    curve.write_text("")
+    same = [folder / "runs/a", folder / "runs/b"]
+    said = refused_paths(check_request, same, options, curve)
+    assert said == f"cannot write results to {curve}: File exists"
+
+
+def test_data_with_other_labels_or_other_splits_are_refused(folder, tmp_path):
+    run, options = tmp_path / "run", Options(None, 256, 1, "calibrated", 32, False)
+    shutil.copytree(folder / "runs/a", run)
+    own = read_manifest(folder / "digits")
+    check_request([run], options, tmp_path)  # an older run has not noted its data
+    write_manifest(replace(own, classes=own.classes[::-1]), run)
+    said = refused_paths(check_request, [run], options, tmp_path)
+    assert "the first to differ is number 1, '0' instead of '9'" in said
+    fewer = {name: replace(s, per_class=(s.samples, 0, 0)) for name, s in own.splits.items()}
+    write_manifest(replace(own, classes=own.classes[:3], splits=fewer), run)
+    said = refused_paths(check_request, [run], options, tmp_path)
+    assert "has 10 classes and" in said
+    assert "number 4, '3' instead of None" in said
+    prepare_digits(tmp_path / "other", seed=3)
+    write_manifest(read_manifest(tmp_path / "other"), run)
+    said = refused_paths(check_request, [run], options, tmp_path)
+    assert "is no longer what" in said
+    check_request([run], replace(options, data=str(folder / "digits")), tmp_path)
+
+
+def test_other_data_are_normalised_as_the_network_has_learned(folder, tmp_path, results):
+    run, other = tmp_path / "run", tmp_path / "other"
+    shutil.copytree(folder / "runs/a", run)
+    shutil.copytree(folder / "digits", other)
+    own = read_manifest(folder / "digits")
+    write_manifest(own, run)
+    image = {**own.image, "mean": [0.9, 0.1, 0.5], "std": [0.1, 0.2, 0.3]}
+    write_manifest(replace(read_manifest(other), image=image))
+    options = Options(str(other), 256, 1, "calibrated", 1, False)
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = evaluate_run(run, options).results["exits"]
+    assert [row["top1"] for row in found] == [row["top1"] for row in results["exits"]]
 
 
 def test_damaged_results_are_found_before_the_evaluation(folder, tmp_path):
     write_run(tmp_path / "run", "msdnet-digits", folder / "digits", steps=0)
     (tmp_path / "run/results.json").write_text("{")
     options = Options(None, 256, 1, "calibrated", 32, False)
-    assert "results.json is damaged" in refused_paths(check_request, [tmp_path / "run"], options)
+    said = refused_paths(check_request, [tmp_path / "run"], options, tmp_path)
+    assert "results.json is damaged" in said
 
 
 def refused_paths(function, *arguments):

@@ -8,6 +8,8 @@ import warnings
 import numpy as np
 from PIL import Image
 
+from hdkd_dist.data.normalize import EVALUATION_CROP
+
 SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -33,11 +35,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def find_fault(data: bytes, max_side: int | None) -> str | None:
-    """Return why an image cannot be used, or None.
+    """Return why an image cannot be used once it is stored with ``max_side`` pixels, or None.
 
     All of it is decoded, but at the lowest scale that JPEG offers: that finds truncation in about
     half the time.
     """
+    if not data:
+        return "there is nothing in it"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -48,6 +52,9 @@ def find_fault(data: bytes, max_side: int | None) -> str | None:
     except Exception as error:  # Pillow raises nearly anything on bad data
         return str(error) or type(error).__name__
     longest = max(width, height)
-    if max_side and longest > max_side and min(width, height) * max_side < longest:
-        return f"{width}×{height} pixels cannot be shrunk to {max_side}"
+    shrinking = max_side / longest if max_side and longest > max_side else 1.0
+    # Rounded as FFCV does when it stores the image and when it crops it for an evaluation.
+    if int(EVALUATION_CROP * int(shrinking * min(width, height))) < 1:
+        shrunk = f" shrunk to {max_side}" if shrinking < 1 else ""
+        return f"{width}×{height} pixels{shrunk} are too few"
     return None

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from hdkd_dist.data.workers import progress_bar
 
 PARTS = ("train", "val")
-DEPTH = 3  # folders below train/ or val/; also ends loops of symbolic links
+DEPTH = 3  # folders below train/ or val/
 MAGIC = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -39,9 +39,11 @@ class FolderSource:
     folders: frozenset[str]
 
     def read(self, file: File) -> bytes:
-        """Return a file's content."""
+        """Return a file's content; nothing for a link that leads nowhere, which is no image."""
         try:
             return (self.root / file.name).read_bytes()
+        except FileNotFoundError:
+            return b""
         except OSError as error:
             raise ValueError(f"cannot read {self.root / file.name}: {error.strerror}") from error
 
@@ -66,7 +68,8 @@ def open_source(path: str | os.PathLike[str]) -> FolderSource | TarSource:
     """List the files and folders of ``train/`` and ``val/``, with or without one folder around.
 
     Raises:
-        ValueError: nothing there, a compressed or truncated tar, or no ``train/`` in it.
+        ValueError: nothing there, a compressed or truncated tar, no ``train/`` in it, or folders
+            that lie too deep or in a loop.
     """
     path = Path(path)
     if not path.exists():
@@ -89,22 +92,33 @@ def open_folder(path: Path) -> FolderSource:
     folders: set[str] = set()
     with progress_bar(None, "listing", " files") as progress:
 
-        def walk(name: str, depth: int) -> None:
+        def walk(name: str, around: tuple[Path, ...]) -> None:
+            here = (root / name).resolve()
+            if here in around:
+                raise ValueError(
+                    f"{root / name} links to a folder that it lies in: remove the link"
+                )
+            if len(around) > DEPTH:
+                raise ValueError(
+                    f"{root / name} lies more than {DEPTH} folders below {name.split('/')[0]}/: "
+                    "images must lie in folders by class, or not far below them"
+                )
             folders.add(name)
             with os.scandir(root / name) as entries:
                 for entry in entries:
                     if not is_visible(entry.name):
                         continue
                     if entry.is_dir():
-                        if depth < DEPTH:
-                            walk(f"{name}/{entry.name}", depth + 1)
+                        walk(f"{name}/{entry.name}", (*around, here))
                     elif entry.is_file():
                         files.append(File(f"{name}/{entry.name}", entry.stat().st_size))
                         progress.update()
+                    elif entry.is_symlink():  # leads nowhere: named among the faulty ones
+                        files.append(File(f"{name}/{entry.name}", 0))
 
         for part in PARTS:
             if (root / part).is_dir():
-                walk(part, 0)
+                walk(part, ())
     return FolderSource(root, tuple(files), frozenset(folders))
 
 

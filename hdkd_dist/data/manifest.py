@@ -16,6 +16,7 @@ from typing import Any, TypedDict
 FORMAT = 1
 FILE_NAME = "manifest.json"
 SPLITS = ("train", "metaval", "test")
+AGAIN = "remove the folder and prepare the data set again"
 
 
 EMBEDDED = "digits"  # the name of the data set that needs no download
@@ -85,25 +86,36 @@ class Manifest:
         return self.folder / self.splits[split].file
 
 
-def write(manifest: Manifest) -> None:
-    """Write ``manifest`` into its folder as ``manifest.json``."""
+def write(manifest: Manifest, folder: Path | None = None) -> None:
+    """Write ``manifest`` as ``manifest.json``, into its own folder unless another is given."""
     content = {"format": FORMAT} | asdict(manifest)
     del content["folder"]
-    with open(manifest.folder / FILE_NAME, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, ensure_ascii=False)
-        file.write("\n")
+    # In ASCII: names of files and classes may hold bytes that are no UTF-8.
+    text = json.dumps(content, indent=1) + "\n"
+    ((folder or manifest.folder) / FILE_NAME).write_text(text, encoding="utf-8")
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
     """Read the manifest in ``folder`` and check that its files are there in full size.
 
     Raises:
+        ValueError: one line, see :func:`read_alone`, or for a missing or truncated ``.beton`` file.
+    """
+    manifest = read_alone(folder)
+    for split in manifest.splits:
+        check_size(manifest, split, AGAIN)
+    return manifest
+
+
+def read_alone(folder: str | os.PathLike[str]) -> Manifest:
+    """Read the manifest in ``folder``, whether its data are there or not.
+
+    Raises:
         ValueError: one line, for a missing folder or manifest, malformed JSON, an unknown format,
-            missing or wrong entries, and a missing or truncated ``.beton`` file.
+            and missing or wrong entries.
     """
     folder = Path(folder)
     path = folder / FILE_NAME
-    again = "remove the folder and prepare the data set again"
     if not path.is_file():
         what = f"{folder} has no {FILE_NAME}" if folder.exists() else f"{folder} does not exist"
         raise ValueError(
@@ -114,17 +126,15 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read {path}: {error}; {again}") from error
+        raise ValueError(f"cannot read {path}: {error}; {AGAIN}") from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
-        raise ValueError(f"{path} has format {found!r}, this version reads {FORMAT}: {again}")
+        raise ValueError(f"{path} has format {found!r}, this version reads {FORMAT}: {AGAIN}")
     try:
         manifest = parse(folder, content)
     except (KeyError, TypeError, AttributeError) as error:
         detail = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{path} is not a manifest of this project ({detail}): {again}") from error
-    for split in manifest.splits:
-        check_size(manifest, split, again)
+        raise ValueError(f"{path} is not a manifest of this project ({detail}): {AGAIN}") from error
     return manifest
 
 

@@ -66,7 +66,7 @@ def write_exported(run: Path, config: Mapping[str, Any], manifest: Manifest, fol
             f"hdkd_dist/evaluate.py --run {run} again"
         ) from None
     description["weights_sha256"] = sha256_of(folder / WEIGHTS)
-    text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(description, indent=1) + "\n"
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 
 

@@ -30,8 +30,9 @@ class AnytimePredictor:
         stage_seconds: Sequence[float] | None = None,
     ) -> None:
         self.network = network
-        self.temperatures = list(temperatures or [1.0] * network.num_exits)
-        self.stage_seconds = list(stage_seconds or [0.0] * network.num_exits)
+        exits = network.num_exits
+        self.temperatures = [1.0] * exits if temperatures is None else list(temperatures)
+        self.stage_seconds = [0.0] * exits if stage_seconds is None else list(stage_seconds)
 
     def answers(self, images: Tensor) -> Iterator[Answers]:
         """Yield the answers of exit 1, 2, …; stop asking at any time.

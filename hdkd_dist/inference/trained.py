@@ -11,6 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from hdkd_dist.data.manifest import FILE_NAME, Manifest, read_alone
 from hdkd_dist.models import MultiExitNetwork, build
 
 WEIGHTS = Path("checkpoints", "final", "model.safetensors")  # in a run's folder
@@ -39,6 +40,15 @@ def read_run(folder: Path) -> Mapping[str, Any]:
         ) from None
 
 
+def trained_on(folder: Path) -> Manifest | None:
+    """The data set that a run was trained on, as it has noted it; None for a run that has not.
+
+    Raises:
+        ValueError: if the note is damaged.
+    """
+    return read_alone(folder) if (folder / FILE_NAME).exists() else None
+
+
 def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> MultiExitNetwork:
     """The trained network in evaluation mode, on the CPU.
 
@@ -52,7 +62,7 @@ def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> M
     network = build(model["preset"], num_classes, **model["overrides"])
     try:
         network.load_state_dict(load_file(file))
-    except (SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:
         raise ValueError(
             f"{file} does not hold the weights of {model['preset']} with {num_classes} classes "
             f"({in_short(error)}): the file is damaged or of another network"

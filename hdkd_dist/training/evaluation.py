@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 
-from hdkd_dist.data.manifest import Manifest, data_folder, read_manifest
+from hdkd_dist.data.manifest import Manifest
 from hdkd_dist.data.streams import Reading
 from hdkd_dist.inference import figures
-from hdkd_dist.inference.confidence import CONFIDENCES
 from hdkd_dist.inference.evaluation import (
     COMPARED,
     Evaluation,
@@ -26,24 +25,11 @@ from hdkd_dist.inference.evaluation import (
 from hdkd_dist.inference.image_grid import draw_easy_and_hard
 from hdkd_dist.inference.latency import measure_stages, sizes_up_to
 from hdkd_dist.inference.outputs import save_outputs
-from hdkd_dist.inference.results import budget_table, read_results, table, update_results
-from hdkd_dist.inference.trained import load_network, read_run
+from hdkd_dist.inference.results import budget_table, table, update_results
+from hdkd_dist.inference.trained import load_network, read_run, trained_on
 from hdkd_dist.models import exit_costs, resolve
+from hdkd_dist.training.evaluation_request import SPLITS, Options, manifest_of
 from hdkd_dist.training.source import Source
-
-SPLITS = {"validation": "metaval", "test": "test"}
-
-
-@dataclass(frozen=True)
-class Options:
-    """What ``evaluate.py`` was asked for."""
-
-    data: str | None
-    batch: int
-    workers: int
-    confidence: str
-    latency_batch: int
-    save_logits: bool
 
 
 @dataclass(frozen=True)
@@ -53,53 +39,6 @@ class Evaluated:
     folder: Path
     manifest: Manifest
     results: Mapping[str, Any]
-
-
-def named_runs(run: Sequence[str] | str) -> list[Path]:
-    """The folders of ``--run A --run B`` or ``--run A,B``.
-
-    Raises:
-        ValueError: if one is named twice.
-    """
-    words = [run] if isinstance(run, str) else run
-    names = [name.strip() for word in words for name in str(word).split(",")]
-    if not all(names) or len(set(names)) != len(names):
-        raise ValueError(f"--run needs the folders of different runs, not {', '.join(names)}")
-    return [Path(name) for name in names]
-
-
-def manifest_of(folder: Path, data: str | None) -> Manifest:
-    """The data set that a run is evaluated on: its own, unless ``data`` names another."""
-    return read_manifest(data_folder(data or read_run(folder)["hdkd"]["data"]["path"]))
-
-
-def check_request(folders: Sequence[Path], options: Options) -> None:
-    """Find what is wrong before the long work.
-
-    Raises:
-        ValueError: for impossible options, runs on different images, or weights or results that
-            are damaged.
-    """
-    numbers = {
-        "--batch": options.batch,
-        "--workers": options.workers,
-        "--latency_batch": options.latency_batch,
-    }
-    for flag, value in numbers.items():
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{flag} must be a whole number from 1 on, not {value!r}")
-    if options.confidence not in CONFIDENCES:
-        known = " or ".join(CONFIDENCES)
-        raise ValueError(f"--confidence must be {known}, not {options.confidence!r}")
-    manifests = [manifest_of(folder, options.data) for folder in folders]
-    for folder, manifest in zip(folders, manifests, strict=True):
-        load_network(folder, read_run(folder), len(manifest.classes))
-        read_results(folder)
-    for split in SPLITS.values():
-        if len({manifest.splits[split].sha256 for manifest in manifests}) > 1:
-            raise ValueError(
-                f"the runs have different {split} splits: one curve needs one data set, see --data"
-            )
 
 
 def evaluate_run(folder: Path, options: Options) -> Evaluated:
@@ -114,7 +53,9 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
     network = load_network(folder, config, len(manifest.classes)).to(device)
     model = config["hdkd"]["model"]
     image_size = resolve(model["preset"], model["overrides"]).input_size
-    source = Source(manifest, image_size, options.batch, Reading(device, options.workers))
+    trained = (trained_on(folder) or manifest).image
+    reading = Reading(device, options.workers)
+    source = Source(manifest, trained, image_size, options.batch, reading)
     outputs = {name: source.outputs(network, split) for name, split in SPLITS.items()}
     evaluation = evaluate_outputs(
         exit_costs(network, image_size), **outputs, kind=options.confidence
@@ -165,7 +106,6 @@ def compare_runs(evaluated: Sequence[Evaluated], out: Path) -> None:
     names = short_names([each.folder for each in evaluated])
     networks = {name: each.results["budgeted"] for name, each in zip(names, evaluated, strict=True)}
     best = best_of_networks(networks)
-    out.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"networks": names, "budgeted": best}, indent=1) + "\n"
     (out / "curve.json").write_text(text, encoding="utf-8")
     file = out / "networks.png"

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from hdkd_dist.data.digits import prepare_digits
 from hdkd_dist.data.local_copy import make_local_copy, read_local_copy
 from hdkd_dist.data.manifest import EMBEDDED, Manifest, data_folder, read_manifest
+from hdkd_dist.data.manifest import write as write_manifest
 from hdkd_dist.inference.trained import WEIGHTS
 from hdkd_dist.training import ranks
 from hdkd_dist.training.config import Config
@@ -109,7 +110,7 @@ def train_and_report(
     """Train, evaluate and write everything down; collective."""
     leader = ranks.rank() == 0
     with ranks.agreement():
-        lock = open_folder(folder, config, start) if leader else None
+        lock = open_folder(folder, config, manifest, start) if leader else None
     with ranks.agreement():
         check_seen(folder)
     progress, records = begin(run, start)
@@ -151,8 +152,8 @@ def begin(run: Run, start: Start) -> tuple[Progress, Mapping[str, Any]]:
     return progress, records
 
 
-def open_folder(folder: Path, config: Config, start: Start) -> TextIO:
-    """Make the run's folder with its configuration; an earlier run there is moved aside.
+def open_folder(folder: Path, config: Config, manifest: Manifest, start: Start) -> TextIO:
+    """Make the run's folder: its configuration, its data's manifest; an earlier run moves aside.
 
     Returns:
         What holds the folder for this process while it is open.
@@ -172,6 +173,7 @@ def open_folder(folder: Path, config: Config, start: Start) -> TextIO:
         (folder / WEIGHTS.parent).mkdir(parents=True, exist_ok=True)
         text = json.dumps(config.as_json(), indent=2) + "\n"
         (folder / "config.json").write_text(text, encoding="utf-8")
+        write_manifest(manifest, folder)
     except OSError as error:
         raise ValueError(
             f"cannot write the run to {folder}: {error}; choose another --out"

@@ -2,9 +2,11 @@ import io
 
 import numpy as np
 import pytest
+from ffcv.fields.rgb_image import get_center_crop
 from PIL import Image
 
 from hdkd_dist.data.decoding import decode_rgb, find_fault
+from hdkd_dist.data.normalize import EVALUATION_CROP
 
 GRAY = np.random.default_rng(0).integers(0, 256, (11, 13), np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (11, 13, 3), np.uint8)
@@ -95,7 +97,27 @@ def test_what_is_no_image_is_found(data):
 
 
 def test_images_that_shrinking_would_flatten_are_found():
-    data = stored(Image.new("RGB", (1200, 2)))
-    assert "1200×2" in find_fault(data, 500)
+    data = stored(Image.new("RGB", (1200, 4)))
+    assert "1200×4 pixels shrunk to 500 are too few" in find_fault(data, 500)
     assert find_fault(data, 600) is None
     assert find_fault(data, None) is None
+
+
+@pytest.mark.parametrize(
+    ("size", "max_side", "usable"),
+    [
+        ((1, 1), None, False),  # the crop of an evaluation would be empty, and ends the process
+        ((1, 300), 500, False),
+        ((2, 2), None, True),
+        ((1000, 2), 500, False),
+        ((24500, 49), 500, False),  # 500/24500 × 49 is a little less than 1
+        ((1000, 4), 500, True),
+    ],
+)
+def test_images_that_ffcv_cannot_crop_are_found(size, max_side, usable):
+    data = stored(Image.new("RGB", size), "PNG")
+    assert (find_fault(data, max_side) is None) == usable
+    side = min(size)
+    if max_side and max(size) > max_side:
+        side = (max_side / max(size) * np.array(size)).astype(int).min()
+    assert (get_center_crop(side, side, None, EVALUATION_CROP)[2] > 0) == usable

@@ -53,6 +53,27 @@ def test_unknown_layouts_are_refused(tmp_path, source, refuse, spoil, message, f
     assert message in refuse(*arguments)
 
 
+def spoil_loop(source):
+    (source / "train/n01/loop").symlink_to("..")
+
+
+def spoil_depth(source):
+    save(source / "train/n01/a/b/c/x.jpg", picture(1))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_loop, "train/n01/loop links to a folder that it lies in: remove the link"),
+        (spoil_depth, "train/n01/a/b/c lies more than 3 folders below train/"),
+    ],
+)
+def test_folders_are_not_left_out_in_silence(tmp_path, source, refuse, spoil, message):
+    spoil(source)
+    arguments = ["imagefolder", "--source", source, "--out", tmp_path / "out", *FLAGS]
+    assert message in refuse(*arguments)
+
+
 def test_tars_that_cannot_be_read_by_offset(tmp_path, source, refuse):
     def message(path):
         return refuse("imagefolder", "--source", path, "--out", tmp_path / "out", *FLAGS)

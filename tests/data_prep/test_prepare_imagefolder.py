@@ -1,8 +1,11 @@
+import os
+
 import numpy as np
+from entry_points import call
 from image_files import CLASSES, FLAGS, TRAIN, make_source, make_tar, picture, prepare, save
 from PIL import Image
 
-from hdkd_dist.data.manifest import verify
+from hdkd_dist.data.manifest import read_manifest, verify
 from hdkd_dist.data.prepare import draw_splits
 
 
@@ -145,6 +148,20 @@ def test_corrupt_files_are_replaced_and_listed(tmp_path, source, run_script, raw
             assert {image for image in after[split] if image[1] != 1} == others
         drawn = {image for image, label in after["train"] | after["metaval"] if label == 1}
         assert drawn == {np.asarray(Image.open(files[i])).tobytes() for i in good}
+
+
+def test_names_of_other_encodings_and_links_to_nowhere_are_listed(tmp_path, source):
+    strange = os.fsencode(source / "val/n01") + b"/caf\xe9.jpg"
+    with open(strange, "wb") as file:
+        file.write(b"no image")
+    (source / "val/n02/lost.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    words = ["--source", str(source), "--out", str(tmp_path / "out"), *FLAGS]
+    done = call("data_prep/imagefolder.py", *words, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "val/n02/lost.jpg: there is nothing in it" in done.stderr
+    found = read_manifest(tmp_path / "out")
+    assert list(found.skipped) == ["val/n01/caf\udce9.jpg", "val/n02/lost.jpg"]
+    assert found.splits["test"].per_class == (2, 2, 2)
 
 
 def test_too_few_good_images_name_the_class(tmp_path, source, refuse):

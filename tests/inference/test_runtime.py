@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -125,6 +126,8 @@ def test_anytime_answers_can_be_taken_one_by_one(network):
 
 def test_deadlines(network):
     predictor = AnytimePredictor(network)
+    times = AnytimePredictor(network, np.ones(3), np.array([0, 0, 1000.0]))  # as of_batch gives
+    assert int(times.predict(images(2), deadline_s=60).exit[0]) == 1
     assert int(predictor.predict(images(2)).exit[0]) == 2
     assert int(predictor.predict(images(2), deadline_s=60).exit[0]) == 2
     assert int(predictor.predict(images(2), deadline_s=0).exit[0]) == 0
