@@ -166,12 +166,15 @@ def draw(ledger: Ledger) -> list[Path]:
         if runs:
             file = folder / f"{ledger.scale.name}_gamma_{method}.png"
             drawn.append(draw_gamma_over_seeds(runs, METHODS[method].title, file))
-    curves = {
-        f"{row.block}: {row.title}": [
-            ledger.records[trial.name] for trial in row.trials if trial.name in ledger.records
-        ]
-        for row in study_rows("figure2", ledger.scale, hopeful(ledger))
-    }
-    if shown := {title: runs for title, runs in curves.items() if runs}:
-        drawn.append(draw_budgeted(shown, folder / f"{ledger.scale.name}_budgeted.png"))
+    for bench in ledger.scale.benches.values():
+        curves = {
+            (row.block, row.title): [
+                ledger.records[trial.name] for trial in row.trials if trial.name in ledger.records
+            ]
+            for row in study_rows("figure2", ledger.scale, hopeful(ledger))
+            if row.trial.bench == bench
+        }
+        if shown := {title: runs for title, runs in curves.items() if runs}:
+            file = folder / f"{ledger.scale.name}_budgeted_{bench.dataset}.png"
+            drawn.append(draw_budgeted(shown, file))
     return drawn

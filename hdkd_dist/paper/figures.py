@@ -14,6 +14,8 @@ from matplotlib import pyplot as plt
 from hdkd_dist.paper.records import Record, nested
 from hdkd_dist.training import names
 
+LINES = (":", "--", "-", "-.")
+
 
 def draw_gamma_over_seeds(runs: Sequence[Record], title: str, file: Path) -> Path:
     """Every entry of γ over the steps, a line per seed; a panel per student, and one for Σγ/Σγ₀."""
@@ -47,16 +49,30 @@ def draw_gamma_over_seeds(runs: Sequence[Record], title: str, file: Path) -> Pat
     return save(figure, file)
 
 
-def draw_budgeted(curves: Mapping[str, Sequence[Record]], file: Path) -> Path:
-    """Test accuracy against the mean cost of an image, a curve per network, mean over seeds."""
+def draw_budgeted(curves: Mapping[tuple[str, str], Sequence[Record]], file: Path) -> Path:
+    """Test accuracy against the mean cost of an image: Figure 2.
+
+    Args:
+        curves: runs by network and method, of which the mean over seeds is drawn; a method has a
+            colour, a network a kind of line.
+        file: the picture.
+    """
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for title, runs in curves.items():
+    networks, methods = (list(dict.fromkeys(names)) for names in zip(*curves, strict=True))
+    for (network, method), runs in curves.items():
         points = zip(*(nested(run.values)["budgeted"] for run in runs), strict=True)
         means = [
             [statistics.fmean(row[key] for row in rows) for key in ("mmac", "top1")]
             for rows in points
         ]
-        axes.plot(*zip(*means, strict=True), "o-", markersize=3, label=f"{title} ({len(runs)})")
+        axes.plot(
+            *zip(*means, strict=True),
+            color=f"C{methods.index(method)}",
+            linestyle=LINES[networks.index(network) % len(LINES)],
+            marker="o",
+            markersize=3,
+            label=f"{network}: {method} ({len(runs)})",
+        )
     axes.set_xlabel("multiply-adds per image (millions)")
     axes.set_ylabel("test top-1 (%)")
     axes.set_title("budgeted (in brackets: seeds)")

@@ -102,9 +102,19 @@ def mark_done(trial: Trial, place: Place) -> None:
 
 
 def read_done(folder: Path) -> Done | None:
-    """What the finished run in ``folder`` was, if there is one."""
+    """What the finished run in ``folder`` was, if there is one.
+
+    Raises:
+        ValueError: if the note is not ours.
+    """
     file = folder / DONE
-    return Done(**json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
+    try:
+        return Done(**json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{file} is damaged or of another version ({error}): remove {folder}, and the run is "
+            "done again"
+        ) from None
 
 
 def digest_in(folder: Path) -> str:

@@ -159,3 +159,6 @@ def test_a_run_with_other_settings_is_not_taken_for_finished(here):
     other = ledger(here)
     with pytest.raises(ValueError, match=r"with other settings \(config 'ds_configs/im"):
         other.look(study_trials("2", other))
+    done.write_text('{"config": 3}')
+    with pytest.raises(ValueError, match=r"trial\.json is damaged or of another version"):
+        other.look(study_trials("2", other))
