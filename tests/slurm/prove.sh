@@ -142,4 +142,5 @@ wait_for 60 "the task is requeued" task_has_restarted
 [[ $(field "${job}_0" Restarts) == 0 ]] || die "the other task of the array was requeued as well"
 [[ $(field "${job}_0" JobState) == RUNNING ]] || die "the other task ended: $(field "${job}_0" JobState)"
 scancel "$job"
+wait_for 90 "the array has ended" array_is_done
 say "all as it should be"
