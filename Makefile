@@ -22,7 +22,7 @@ setup: ## install what is missing: system packages, then .venv with everything p
 	@bash setup/install.sh
 
 quickstart: setup ## train HDKD on scikit-learn's digits; the result is in runs/quickstart
-	deepspeed --master_port $$($(FREE_PORT)) hdkd_dist/train.py --ds_config ds_configs/quickstart.json
+	deepspeed --num_accelerators 1 --master_port $$($(FREE_PORT)) hdkd_dist/train.py --ds_config ds_configs/quickstart.json
 
 test: setup ## run all tests; ARGS="-k name" passes options to pytest
 	python -m pytest -n 2 --dist loadfile $(ARGS)

@@ -174,7 +174,9 @@ def compute_seconds(
         return plain
     looked = 0 if gamma.lookahead == "online" else 3
     ce_first = passes > 1  # CE_k by a pass of its own, see docs/gamma-step.md
-    forwards = looked + 3 + ce_first + machine.forward_mode * gamma.train_part
+    # Without accumulation the convolutions' outputs are there from the training pass.
+    recorded = passes == 1 and gamma.train_part == 1
+    forwards = looked + 3 + ce_first + machine.forward_mode * gamma.train_part - recorded
     return plain + seconds(forwards) / gamma.every
 
 

@@ -3,7 +3,7 @@
 #
 #   PYTHON  the interpreter; otherwise python3, python3.12, python3.11, python3.10, the first that fits
 #   TORCH   what pip installs as PyTorch, for example "torch==2.13.0" or
-#           "torch==2.13.0+cu126 --index-url https://download.pytorch.org/whl/cu126", or
+#           "torch==2.13.0+cu126 --extra-index-url https://download.pytorch.org/whl/cu126", or
 #           "automatic", as without it: the CPU build where there is no NVIDIA GPU, otherwise
 #           pip's default
 #
@@ -58,13 +58,15 @@ supported() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] 
 
 # Prints the interpreter to use; nothing when there is no python3 at all.
 find_python() {
-    local candidate version
+    local before candidate version
     if [[ -n ${PYTHON:-} ]]; then
         supported "$PYTHON" && echo "$PYTHON" && return
         version=$("$PYTHON" --version 2>&1) || version="not a working Python"
         die "PYTHON=$PYTHON is $version; needed is Python 3.10, 3.11 or 3.12"
     fi
-    for candidate in python3 python3.12 python3.11 python3.10; do
+    # An environment that is made anew keeps the interpreter that was chosen for it.
+    before=$("$VENV/bin/python" -c 'import sys; print(sys._base_executable)' 2>/dev/null || true)
+    for candidate in "$before" python3 python3.12 python3.11 python3.10; do
         supported "$candidate" && echo "$candidate" && return
     done
     command -v python3 >/dev/null || return 0
@@ -106,6 +108,7 @@ if ! reusable; then
     say "$("$python" --version) from $python into $VENV"
     rm -rf "$VENV"
     run "$python" -m venv "$VENV"
+    echo "$asked_torch" >"$CHOSEN_TORCH" # an interrupted set-up remembers it as well
 fi
 rm -f "$COMPLETE"
 PATH=$PWD/$VENV/bin:$PATH
@@ -140,7 +143,8 @@ run pip install -c "$VENV/constraints.txt" torch # what the CPU build needs besi
 # Ranks on CPUs talk through an operation of deepspeed's, which would otherwise be compiled, for a
 # minute, when it is first used. A wheel in pip's cache may lack it, or be of another torch.
 say "deepspeed, compiled here (one or two minutes)"
-run env DS_BUILD_SHM_COMM=1 DS_ENABLE_NINJA=1 "$VENV/bin/python" -m pip install --no-cache-dir --no-deps \
+# What it compiles for a GPU it compiles when that is first used; here it would ask for CUDA's toolkit.
+run env DS_BUILD_SHM_COMM=1 DS_ENABLE_NINJA=1 DS_IGNORE_CUDA_DETECTION=1 "$VENV/bin/python" -m pip install --no-cache-dir --no-deps \
     --no-build-isolation -c "$VENV/constraints.txt" deepspeed
 
 say "ffcv, compiled here, and the rest"

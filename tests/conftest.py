@@ -6,6 +6,9 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # inherited by the processes that tests start
 os.environ.setdefault("WANDB_MODE", "offline")
+# Tests are about the code, to the bit, on any machine: also on one with GPUs.
+os.environ["DS_ACCELERATOR"] = "cpu"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import pytest
 import torch

@@ -66,7 +66,10 @@ def test_compute_time_follows_multiply_adds_and_passes():
     plain = project(SMALL, None, 8, 512, Machine())
     assert plain.compute_s == pytest.approx(3 * 64 * 2e9 / 31.2e12)
     every_2 = project(SMALL, GammaSettings(), 8, 512, Machine())
-    assert every_2.compute_s - plain.compute_s == pytest.approx((3 + 3) / 2 * 64 * 2e9 / 31.2e12)
+    assert every_2.compute_s - plain.compute_s == pytest.approx((3 + 2) / 2 * 64 * 2e9 / 31.2e12)
+    in_two = project(SMALL, GammaSettings(), 4, 512, Machine())
+    more = in_two.compute_s - 2 * plain.compute_s  # CE_k comes first, and nothing is recorded
+    assert more == pytest.approx((1 + 3 + 3) / 2 * 2 * 64 * 2e9 / 31.2e12)
 
 
 def test_efficiency_is_whole_where_communication_is_free_and_batches_are_full():

@@ -110,6 +110,22 @@ def test_steps_respect_constraint_and_method(optimizer, constraint):
         torch.testing.assert_close(gamma.sum(), initial.sum())
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_wish_for_a_larger_sum_alone_moves_nothing_under_fixed_sum(optimizer):
+    initial = ds_like(METHODS["hdkd"], K, 1.0, "per_student")  # of unequal entries
+    gamma = initial.clone()
+    moving = OPTIMIZERS[optimizer]([gamma], lr=0.1)
+    step_weights(
+        gamma,
+        -torch.ones(len(LAYOUT)),
+        moving,
+        initial=initial,
+        exists=torch.ones(len(LAYOUT)),
+        constraint="fixed_sum",
+    )
+    torch.testing.assert_close(gamma, initial, rtol=0, atol=1e-6)
+
+
 def test_plain_descent_is_algorithm_1():
     initial = ds_like(METHODS["hdkd"], K, 1.0, "per_student")
     gamma, gradient = initial.clone(), torch.linspace(-1, 1, len(LAYOUT))

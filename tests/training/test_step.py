@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
+from ranks_harness import on_ranks
 from small_network import flattened, small_msdnet
 
 from hdkd_dist.data.normalize import Normalize
@@ -13,9 +12,10 @@ from hdkd_dist.method.meta_objective import meta_objective
 from hdkd_dist.method.objective import cross_entropies, loss_vector
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.models import build
+from hdkd_dist.training import ranks
 from hdkd_dist.training.functional import forward_of
 from hdkd_dist.training.harmony import start_harmony
-from hdkd_dist.training.learner import Passes, build_learner
+from hdkd_dist.training.learner import build_learner
 from hdkd_dist.training.meter import Meter
 from hdkd_dist.training.network_step import train_network
 from hdkd_dist.training.settings import Settings
@@ -56,13 +56,15 @@ def settings_of(method, **gamma):
     return Settings.model_validate({**SETTINGS, "method": method, "gamma": gamma, "loss": loss})
 
 
-def learner_of(network, settings, device, accumulation, equilibrium=False, mean=list, **sgd):
-    normalize = Normalize.of([0.5] * 3, [0.25] * 3, device)
+def learner_of(
+    network, settings, device, accumulation, equilibrium=False, mean=list, prepare=None, **sgd
+):
+    prepare = prepare or Normalize.of([0.5] * 3, [0.25] * 3, device)
     deepspeed = {"optimizer": {"params": sgd}, "gradient_accumulation_steps": accumulation}
     return build_learner(
         PlainEngine(network, accumulation, **sgd),
         start_harmony(settings, network.num_exits, device),
-        normalize,
+        prepare,
         settings,
         deepspeed,
         gradient_equilibrium=equilibrium,
@@ -169,12 +171,12 @@ def test_step_of_theta_uses_the_gamma_that_was_just_learned(kind):
     assert not torch.allclose(found, stepped(harmony.initial), rtol=1e-4, atol=1e-6)
 
 
-def real_step(forward, gamma, before, train_batch, metaval_batch, **sgd):
+def real_step(training, validation, gamma, before, train_batch, metaval_batch, **sgd):
     """θ' and its CE_k, differentiable in γ: the optimiser's step written out."""
     theta, buffers = before
     gamma = gamma.clone().requires_grad_()
     leaves = {name: value.clone().requires_grad_() for name, value in theta.items()}
-    losses = sum(loss_vector(forward(leaves, x), y, 3.0) for x, y in train_batch)
+    losses = sum(loss_vector(training(leaves, x), y, 3.0) for x, y in train_batch)
     gradient = torch.autograd.grad(
         gamma @ losses / len(train_batch), list(leaves.values()), create_graph=True
     )
@@ -184,24 +186,25 @@ def real_step(forward, gamma, before, train_batch, metaval_batch, **sgd):
         momentum = sgd["momentum"] * buffers[name] + g
         step = g + sgd["momentum"] * momentum if sgd["nesterov"] else momentum
         ahead[name] = value - RATE * step
-    ce = sum(cross_entropies(forward(ahead, x), y) for x, y in metaval_batch) / len(metaval_batch)
-    return ahead, ce, gamma
+    ce = sum(cross_entropies(validation(ahead, x), y) for x, y in metaval_batch)
+    return ahead, ce / len(metaval_batch), gamma
 
 
-def double_learner(settings, accumulation=1, mean=list, **sgd):
+def prepare_double(images):
+    return (images.double() - 127.5) / 63.75
+
+
+def double_learner(settings, accumulation=1, mean=list, equilibrium=False, **sgd):
     """In float64, with a γ that stays where it is."""
     cpu, network = torch.device("cpu"), small_msdnet().double().train()
-    learner = learner_of(network, settings, cpu, accumulation, mean=mean, **sgd)
+    learner = learner_of(
+        network, settings, cpu, accumulation, equilibrium, mean, prepare_double, **sgd
+    )
     harmony = learner.harmony
     harmony.gamma = harmony.gamma.double()
     harmony.temperature = harmony.temperature.double()
     harmony.optimizer = torch.optim.SGD([harmony.gamma], lr=1e-12)
-
-    def prepare(images):
-        return (images.double() - 127.5) / 63.75
-
-    forward = forward_of(network, prepare)
-    return replace(learner, prepare=prepare, passes=Passes(forward, forward, forward))
+    return learner
 
 
 def gamma_step(gamma, train_batch, metaval_batch, mean=list):
@@ -256,17 +259,45 @@ def test_local_scope_averages_nothing_but_the_entries_and_what_E_k_needs():
     torch.testing.assert_close(local, whole)
 
 
+def test_local_scope_is_the_mean_of_what_each_rank_finds_alone():
+    found = on_ranks(2, local_step)
+    alone, gradients, average_ce = zip(*found, strict=True)
+    torch.testing.assert_close(gradients[0], (alone[0][0] + alone[1][0]) / 2)
+    torch.testing.assert_close(average_ce[0], (alone[0][1] + alone[1][1]) / 2)
+    assert torch.equal(gradients[0], gradients[1])
+    assert torch.equal(average_ce[0], average_ce[1])
+    assert float((gradients[0] - alone[0][0]).norm() / gradients[0].norm()) > 0.01
+
+
+def local_step():
+    """The hypergradient and E_k of this rank's batches: alone, and with scope local."""
+    batches = stored(4, 16, torch.device("cpu"))[2 * ranks.rank() :]
+    results = []
+    for mean in (list, ranks.mean_over_ranks):
+        settings = Settings.model_validate({**SETTINGS, "gamma": {"scope": "local"}})
+        learner = double_learner(settings, mean=mean)
+        theta = {name: value.detach() for name, value in learner.parameters.items()}
+        look = Look(theta, theta, RATE, learner.harmony.temperature, None)
+        gradient = learn_weights(learner, look, batches[:1], batches[1:2])
+        results.append((gradient, learner.harmony.average_ce))
+    return results[0], *results[1]
+
+
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_online_differentiates_the_real_optimiser_step(nesterov, accumulation):
-    """Against double backward through that step, in the midst of a training, in float64."""
+@pytest.mark.parametrize("equilibrium", [False, True])
+def test_online_differentiates_the_real_optimiser_step(nesterov, accumulation, equilibrium):
+    """Against double backward through that step, in the midst of a training, in float64.
+
+    Gradient equilibrium is a matter of the training pass alone.
+    """
     cpu, sgd = torch.device("cpu"), {"momentum": 0.9, "weight_decay": 1e-2, "nesterov": nesterov}
     settings = Settings.model_validate(
         {**SETTINGS, "method": "hdkd", "gamma": {"lookahead": "online", "lr": 1e-9}}
     )
     batches = stored(accumulation, 16, cpu)
     metaval_batch = [(255 - images, labels) for images, labels in batches]
-    learner = double_learner(settings, accumulation, **sgd)
+    learner = double_learner(settings, accumulation, equilibrium=equilibrium, **sgd)
     for _ in range(2):
         train_network(learner, batches)
     state = learner.engine.optimizer.state
@@ -278,9 +309,10 @@ def test_online_differentiates_the_real_optimiser_step(nesterov, accumulation):
     learner.harmony.average_ce = average
     _, found = LOOK_AHEADS["online"](learner, batches, metaval_batch, RATE)
 
-    ahead, ce, gamma = real_step(
-        learner.passes.validation, gamma, before, batches, metaval_batch, **sgd
-    )
+    network = learner.engine.module
+    training = forward_of(network, prepare_double, gradient_equilibrium=equilibrium)
+    validation = forward_of(network, prepare_double)
+    ahead, ce, gamma = real_step(training, validation, gamma, before, batches, metaval_batch, **sgd)
     for name, value in learner.parameters.items():
         torch.testing.assert_close(value, ahead[name], rtol=1e-9, atol=1e-12)
     (expected,) = torch.autograd.grad(meta_objective(ce, average, settings.gamma.alpha), gamma)
