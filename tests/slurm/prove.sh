@@ -51,7 +51,7 @@ python - "$folder" <<'PYTHON'
 import json, pathlib, sys
 folder = pathlib.Path(sys.argv[1])
 config = json.loads(pathlib.Path("ds_configs/quickstart.json").read_text())
-config["hdkd"]["schedule"] |= {"epochs": 100, "milestones": [50, 75]}
+config["hdkd"]["schedule"] |= {"epochs": 250, "milestones": [125, 190]}  # beyond the limit
 config["hdkd"]["run"] = {"wandb": "disabled", "log_every": 1}
 (folder / "config.json").write_text(json.dumps(config))
 config["hdkd"]["schedule"] |= {"epochs": 1, "milestones": []}
@@ -116,7 +116,7 @@ import json, pathlib, sys
 run = pathlib.Path(sys.argv[1])
 events = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 steps = [event["step"] for event in events if event["event"] == "step"]
-assert steps == list(range(1, 1701)), "a step is missing or was recorded twice"
+assert steps == list(range(1, 250 * 17 + 1)), "a step is missing or was recorded twice"
 results = json.loads((run / "results.json").read_text())
 assert results["world_size"] == 2 and len(set(results["gamma"]["sha256_by_rank"])) == 1
 print("slurm-test: every step is recorded once; test top-1:", [row["top1"] for row in results["exits"]])
