@@ -129,8 +129,8 @@ def collect(
     from hdkd_dist.paper.queue import studies_named
 
     ledger, asked = open_ledger(scale, data, out, results), studies_named(table) if table else ()
-    page = claims or ("docs/claims.md" if ledger.scale.tuned else f"{results}/{scale}_claims.md")
-    written, pages = collecting.collect(ledger, Path(str(page)))
+    usual = "docs/claims.md" if scale == "small" else f"{results}/{scale}_claims.md"
+    written, pages = collecting.collect(ledger, Path(str(claims or usual)))
     for name in asked:
         print(pages.get(name, f"\n{name}: nothing at scale {scale}"))
     print(f"{len(ledger.records)} runs; written: {', '.join(map(str, written))}")

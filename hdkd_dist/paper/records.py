@@ -37,7 +37,7 @@ class Record:
     identity: dict[str, Any]  # see Trial.identity
     place: dict[str, str]  # method, size, variant, seed: for those who read the CSV
     values: Values  # the leaves of results.json
-    curve: list[dict[str, float]]  # step, every entry of γ, Σγ/Σγ₀; of learned γ
+    curve: list[dict[str, float]]  # step, every entry of γ, Σγ/Σγ₀; see keeps_curve
     data: str = ""  # Manifest.digest of what it was trained and measured on; "" if not known
 
     def exits(self, key: str) -> list[float]:
@@ -68,7 +68,16 @@ def record_of(trial: Trial, folder: Path, data: str) -> Record:
         columns = ("budget_mmac", "mmac", "val_mmac", "val_top1", "val_top5", "top1", "top5")
         kept["budgeted"] = [{key: row[key] for key in columns if key in row} for row in chosen]
     place = {key: str(getattr(trial, key)) for key in PLACE}
-    return Record(trial.name, trial.identity, place, flattened(kept), curve_of(folder), data)
+    curve = curve_of(folder) if keeps_curve(trial) else []
+    return Record(trial.name, trial.identity, place, flattened(kept), curve, data)
+
+
+def keeps_curve(trial: Trial) -> bool:
+    """Whether the course of γ is kept: of the search, and of methods as they are.
+
+    Figures show these, and other runs build on them; of the rest γ at the end is among the values.
+    """
+    return not trial.variant or not trial.test
 
 
 def median_speed(folder: Path) -> float:

@@ -11,7 +11,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from hdkd_dist.data.order import Share
-from hdkd_dist.method.weights import METHODS
 from hdkd_dist.models import resolve
 from hdkd_dist.training.engine_settings import check_engine, check_look_ahead, resolve_batch
 from hdkd_dist.training.faults import SECTION, explain
@@ -79,7 +78,7 @@ def load_config(
         settings = settings.model_copy(update={"run": settings.run.model_copy(update={"out": out})})
     check_engine(raw, path)
     deepspeed = resolve_batch(raw, world_size, path)
-    if METHODS[settings.method].learns and not settings.gamma.init.startswith("fixed:"):
+    if settings.gamma_learns:
         check_look_ahead(deepspeed, settings, path)
     return Config(settings, deepspeed)
 

@@ -47,10 +47,9 @@ def manifest_of(folder: Path, data: str | None) -> Manifest:
     return read_manifest(data_folder(named))
 
 
-def check_classes(folder: Path, measured: Manifest) -> None:
+def check_classes(folder: Path, own: Manifest, measured: Manifest) -> None:
     """Refuse data whose labels mean something else than those that a run was trained with."""
-    own = trained_on(folder)
-    if own is None or own.classes == measured.classes:
+    if own.classes == measured.classes:
         return
     pairs = enumerate(zip_longest(own.classes, measured.classes), start=1)
     place, (ours, theirs) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
@@ -61,10 +60,9 @@ def check_classes(folder: Path, measured: Manifest) -> None:
     )
 
 
-def check_own_data(folder: Path, found: Manifest) -> None:
+def check_own_data(folder: Path, own: Manifest, found: Manifest) -> None:
     """Refuse to note results of other splits, which may hold what the run was trained on."""
-    own = trained_on(folder)
-    if own is not None and own.digest != found.digest:
+    if own.digest != found.digest:
         raise ValueError(
             f"{found.folder} is no longer what {folder} was trained on (its splits have another "
             f"sha256): prepare it again as it was, or measure on it with --data {found.folder}"
@@ -102,9 +100,10 @@ def check_request(folders: Sequence[Path], options: Options, out: Path) -> None:
         raise ValueError(f"--confidence must be {known}, not {options.confidence!r}")
     manifests = [manifest_of(folder, options.data) for folder in folders]
     for folder, manifest in zip(folders, manifests, strict=True):
-        check_classes(folder, manifest)
+        own = trained_on(folder) or manifest
+        check_classes(folder, own, manifest)
         if options.data is None:
-            check_own_data(folder, manifest)
+            check_own_data(folder, own, manifest)
         load_network(folder, read_run(folder), len(manifest.classes))
         read_results(folder)
     for split in SPLITS.values():

@@ -80,7 +80,7 @@ def start_harmony(settings: Settings, num_exits: int, device: torch.device) -> H
     method = METHODS[settings.method]
     initial = initial_weights(settings, method, num_exits).to(device)
     gamma = initial.clone()
-    learns = method.learns and not settings.gamma.init.startswith("fixed:")
+    learns = settings.gamma_learns
     make_optimizer = OPTIMIZERS[settings.gamma.optimizer]
     temperature = 1.0 if settings.loss.temperature == "anneal" else settings.loss.temperature
     return Harmony(

@@ -112,3 +112,8 @@ class Settings(Section):
     gamma: GammaSettings = GammaSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     run: RunSettings = RunSettings()
+
+    @property
+    def gamma_learns(self) -> bool:
+        """Whether γ moves: as the method says, unless it is fixed at that of a finished run."""
+        return METHODS[self.method].learns and not self.gamma.init.startswith("fixed:")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 from made_up import SMALL, no_settings, record
@@ -55,6 +56,9 @@ def test_a_finished_run_becomes_a_record(tmp_path):
     results = json.loads((folder / "results.json").read_text())
     assert found.exits("val_top1") == [row["val_top1"] for row in results["exits"]]
     assert len(found.curve) <= CURVE
+    changed = record_of(replace(TRIAL, variant="alpha0.1"), folder, "0123")
+    assert changed.curve == []
+    assert changed.values == found.values
     assert found.curve[-1]["step"] == 400
     assert found.curve[-1]["gamma_sum_ratio"] == pytest.approx(
         results["gamma"]["sum_ratio"], rel=1e-4

@@ -11,6 +11,7 @@ from made_up import SMALL, no_settings
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.models.presets import PRESETS
 from hdkd_dist.paper.queue import ORDER, TUNING, in_order_of_seeds, part_of, studies_named, unique
+from hdkd_dist.paper.records import keeps_curve
 from hdkd_dist.paper.scales import SCALES
 from hdkd_dist.paper.studies import STUDIES, controls
 from hdkd_dist.paper.trials import digest, settings_of
@@ -66,6 +67,12 @@ def test_what_a_run_builds_on_comes_first_and_has_its_seed():
         for trial in built:
             assert trial.source.seed == trial.seed
             assert place[trial.source.name] < place[trial.name]
+
+
+def test_the_course_of_gamma_is_kept_of_every_run_whose_size_is_taken():
+    taken = [row.trial for row in controls(SMALL, no_settings) if row.trial.source]
+    assert taken
+    assert all(keeps_curve(trial.source) for trial in taken)
 
 
 def test_each_learned_method_has_its_controls():
