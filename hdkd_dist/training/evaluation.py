@@ -64,16 +64,18 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
     budgeted = budgeted_results(evaluation)
     timed = latency_results(budgeted["budgeted"], times, device)
     results = {"exits": anytime_rows(evaluation), **budgeted, **timed}
-    print(f"{folder}, {manifest.name}")
-    print(table(results["exits"]))
-    print(budget_table(results["budgeted"][COMPARED]))
-    if options.data is None:
+    drawn = []
+    if options.data is None:  # before anything is printed: nobody may be reading
         if options.save_logits:
             for name, each in outputs.items():
                 save_outputs(each, folder / "logits" / f"{name}.safetensors")
         update_results(folder, results)
         title = f"{model['preset']} on {manifest.name}"
         drawn = draw(folder / "figures", title, evaluation, results, source)
+    print(f"{folder}, {manifest.name}")
+    print(table(results["exits"]))
+    print(budget_table(results["budgeted"][COMPARED]))
+    if drawn:
         print(f"{folder}: results.json, {', '.join(file.name for file in drawn)}")
     return Evaluated(folder, manifest, results)
 
