@@ -24,12 +24,12 @@ from hdkd_dist import cli
 from hdkd_dist.data.manifest import Manifest
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.data.streams import Reading, SplitReader
-from hdkd_dist.inference.trained import load_network, read_run
+from hdkd_dist.evaluation.evaluate_run import manifest_of
+from hdkd_dist.method.functional import forward_of, in_bf16
 from hdkd_dist.method.hypergradient import Example, Forward, jvp, look_ahead, metaval_gradient
-from hdkd_dist.method.layout import LossLayout
+from hdkd_dist.method.objective import LossLayout
 from hdkd_dist.models import resolve
-from hdkd_dist.training.evaluation_request import manifest_of
-from hdkd_dist.training.functional import forward_of, in_bf16
+from hdkd_dist.runs.network import load_network, read_run
 
 CPU = torch.device("cpu")
 RATES = (0.1, 0.001)  # ξ

@@ -20,7 +20,7 @@ from torch import Tensor
 from hdkd_dist.method.meta_objective import meta_objective, update_average
 from hdkd_dist.method.objective import cross_entropies, loss_vector
 from hdkd_dist.method.weights import OPTIMIZERS
-from hdkd_dist.training.learner import Learner
+from hdkd_dist.training.build import Learner
 
 Example = tuple[Tensor, Tensor]
 Step = Callable[[], Tensor]

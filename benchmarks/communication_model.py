@@ -15,9 +15,9 @@ import torch
 from collectives import Call, Calls
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hdkd_dist.method.layout import LossLayout
+from hdkd_dist.config.settings import GammaSettings
+from hdkd_dist.method.objective import LossLayout
 from hdkd_dist.models import build, exit_costs, resolve
-from hdkd_dist.training.settings import GammaSettings
 
 
 def assumed(value: float, unit: str, what: str) -> Any:

@@ -30,13 +30,12 @@ from bilevel_libraries import LIBRARIES, user_lines
 from plain_formulation import plain_formulation
 
 from hdkd_dist import cli
+from hdkd_dist.config.settings import GammaSettings, Settings
+from hdkd_dist.method.algorithm import LOOK_AHEADS, train_network
 from hdkd_dist.models import build, resolve
-from hdkd_dist.training.harmony import start_harmony
-from hdkd_dist.training.learner import Learner, build_learner
-from hdkd_dist.training.memory import peak_memory_mb
-from hdkd_dist.training.network_step import train_network
-from hdkd_dist.training.settings import GammaSettings, Settings
-from hdkd_dist.training.step import LOOK_AHEADS
+from hdkd_dist.training.build import Learner, build_learner
+from hdkd_dist.training.gamma import start_harmony
+from hdkd_dist.training.health import peak_memory_mb
 
 RATE, MOMENTUM, CLASSES = 0.1, 0.9, 100
 CPU = torch.device("cpu")

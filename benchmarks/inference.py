@@ -26,15 +26,14 @@ import torch
 from torch import Tensor
 
 from hdkd_dist import cli
+from hdkd_dist.evaluation.thresholds import SEARCHES, budgets_between, geometric, geometric_shares
 from hdkd_dist.inference.allocation import keep_freed_memory
-from hdkd_dist.inference.budgeted import SEARCHES, budgets_between
 from hdkd_dist.inference.confidence import Judged, top_probability
-from hdkd_dist.inference.geometric import geometric, geometric_shares
 from hdkd_dist.inference.latency import StageTimes, measure_stages, sizes_up_to
 from hdkd_dist.inference.policy import exits_taken, score
-from hdkd_dist.inference.results import read_results
 from hdkd_dist.inference.runtime import EarlyExitRunner
 from hdkd_dist.models import MultiExitNetwork, build, exit_costs, resolve
+from hdkd_dist.runs.results import read_results
 
 BATCHES = (1, 32, 256)
 IMAGES = {1: 64, 32: 512, 256: 1024}  # per measurement
@@ -81,8 +80,8 @@ def trained_subject(run: Path, data: str | None) -> Subject:
     """An evaluated run, its test images and the thresholds found on validation."""
     from hdkd_dist.data.normalize import Normalize
     from hdkd_dist.data.streams import Reading, SplitReader
-    from hdkd_dist.inference.trained import load_network, read_run
-    from hdkd_dist.training.evaluation_request import manifest_of
+    from hdkd_dist.evaluation.evaluate_run import manifest_of
+    from hdkd_dist.runs.network import load_network, read_run
 
     config, manifest, results = read_run(run), manifest_of(run, data), read_results(run)
     if "budgeted" not in results:

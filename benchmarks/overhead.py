@@ -45,13 +45,14 @@ def timed(owner: Any, name: str, part: str) -> None:
 
 def train(ds_config: str, data: str | None, out: Path, epochs: int) -> dict[str, Any]:
     """Train in this process with every part timed; the run's results."""
-    from hdkd_dist.training import gradient_norm, signals
-    from hdkd_dist.training.config import load_config
-    from hdkd_dist.training.keeper import Keeper
+    from hdkd_dist.config.load import load_config
+    from hdkd_dist.distributed import signals
+    from hdkd_dist.training import measure
+    from hdkd_dist.training.checkpointing.saver import Keeper
     from hdkd_dist.training.reporter import Reporter
-    from hdkd_dist.training.session import execute
+    from hdkd_dist.training.run import execute
 
-    timed(gradient_norm, "squared_norm", "norm of the gradient")
+    timed(measure, "squared_norm", "norm of the gradient")
     timed(Reporter, "step", "records (metrics.jsonl, W&B)")
     timed(Keeper, "attend", "votes and the watch")
     timed(Keeper, "save", "checkpoints")
@@ -77,7 +78,7 @@ def main() -> None:
     os.environ.setdefault("WANDB_MODE", "offline")
     with tempfile.TemporaryDirectory() as folder:
         results = train(given.ds_config, given.data, Path(folder, "run"), given.epochs)
-        from hdkd_dist.training.settings import CheckpointSettings
+        from hdkd_dist.config.settings import CheckpointSettings
 
         interval = 60 * CheckpointSettings().every_minutes
         steps, seconds = results["train"]["steps"], results["train"]["seconds"]

@@ -29,7 +29,7 @@ from scaling_rank import CLASSES, MODES, configuration, serve
 from scaling_tables import print_tables
 
 from hdkd_dist import cli
-from hdkd_dist.training.settings import GammaSettings
+from hdkd_dist.config.settings import GammaSettings
 
 MODELLED = "msdnet-imagenet-4"
 GPUS = [2**k for k in range(3, 11)]

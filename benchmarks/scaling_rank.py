@@ -14,17 +14,16 @@ import torch
 import torch.distributed as dist
 from collectives import Calls, recording_collectives, repeat
 
+from hdkd_dist.config.load import Config, load_config
 from hdkd_dist.data.normalize import Normalize
+from hdkd_dist.distributed import ranks
+from hdkd_dist.distributed.ranks import NOTHING, Ballot
+from hdkd_dist.method.algorithm import LOOK_AHEADS, train_network
 from hdkd_dist.models import build, resolve
-from hdkd_dist.training import ranks
-from hdkd_dist.training.ballot import NOTHING, Ballot
-from hdkd_dist.training.config import Config, load_config
+from hdkd_dist.training.build import Batch, Learner, build_learner
 from hdkd_dist.training.engine import build_engine, joined_ranks
-from hdkd_dist.training.harmony import replicate, start_harmony
-from hdkd_dist.training.learner import Batch, Learner, build_learner
-from hdkd_dist.training.meter import Meter
-from hdkd_dist.training.network_step import train_network
-from hdkd_dist.training.step import LOOK_AHEADS
+from hdkd_dist.training.gamma import replicate, start_harmony
+from hdkd_dist.training.measure import Meter
 
 CONFIG = Path(__file__).parents[1] / "ds_configs/cifar100_small.json"
 CLASSES, CPU = 100, torch.device("cpu")

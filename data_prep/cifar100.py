@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 from hdkd_dist import cli
-from hdkd_dist.data.cifar100 import MEAN, SIDE, STD, read_cifar100
-from hdkd_dist.data.prepare import check_whole, draw_splits, summary, write_data_set
-from hdkd_dist.data.samples import ArraySamples, FieldOptions
+from hdkd_dist.data.preparing.beton import ArraySamples, FieldOptions
+from hdkd_dist.data.preparing.cifar100 import MEAN, SIDE, STD, read_cifar100
+from hdkd_dist.data.preparing.write import check_whole, draw_splits, summary, write_data_set
 from hdkd_dist.data.staging import exit_on_signals
 
 

@@ -6,8 +6,8 @@ python data_prep/digits.py --out data/digits
 from __future__ import annotations
 
 from hdkd_dist import cli
-from hdkd_dist.data.digits import prepare_digits
-from hdkd_dist.data.prepare import summary
+from hdkd_dist.data.preparing.digits import prepare_digits
+from hdkd_dist.data.preparing.write import summary
 from hdkd_dist.data.staging import exit_on_signals
 
 

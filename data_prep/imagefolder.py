@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 from hdkd_dist import cli
-from hdkd_dist.data.image_sources import open_source
-from hdkd_dist.data.imagefolder import FileSamples, draw_usable, find_faulty, read_layout
-from hdkd_dist.data.prepare import check_whole, find_finished, summary, write_data_set
-from hdkd_dist.data.samples import FieldOptions
+from hdkd_dist.data.preparing.beton import FieldOptions
+from hdkd_dist.data.preparing.image_sources import open_source
+from hdkd_dist.data.preparing.imagefolder import FileSamples, draw_usable, find_faulty, read_layout
+from hdkd_dist.data.preparing.workers import available_cores
+from hdkd_dist.data.preparing.write import check_whole, find_finished, summary, write_data_set
 from hdkd_dist.data.staging import exit_on_signals
-from hdkd_dist.data.workers import available_cores
 
 # Per channel, of ImageNet's training set.
 MEAN = [0.485, 0.456, 0.406]

@@ -31,9 +31,14 @@ def main(
         latency_batch: images at a time when the stages are timed.
         save_logits: leave the outputs of all exits in the run's folder "logits".
     """
+    from hdkd_dist.evaluation.evaluate_run import (
+        Options,
+        check_request,
+        compare_runs,
+        evaluate_run,
+        named_runs,
+    )
     from hdkd_dist.inference.allocation import keep_freed_memory
-    from hdkd_dist.training.evaluation import compare_runs, evaluate_run
-    from hdkd_dist.training.evaluation_request import Options, check_request, named_runs
 
     save_logits = cli.switch("--save_logits", save_logits)
     options = Options(data, batch, workers, confidence, latency_batch, save_logits)

@@ -21,7 +21,7 @@ def main(run: str, out: str, onnx: bool = True) -> None:
     from hdkd_dist.data.manifest import data_folder, read_manifest
     from hdkd_dist.data.staging import publish, staging_folder
     from hdkd_dist.inference.exported import load_exported, write_exported
-    from hdkd_dist.inference.trained import load_network, read_run, trained_on
+    from hdkd_dist.runs.network import load_network, read_run, trained_on
 
     onnx = cli.switch("--onnx", onnx)
     source, target = Path(str(run)), Path(str(out))

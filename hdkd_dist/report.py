@@ -17,7 +17,7 @@ def main(runs: Sequence[str], out: str = "report.html") -> None:
     """
     from hdkd_dist.reporting.page import render
     from hdkd_dist.reporting.runs import read_runs
-    from hdkd_dist.training.metrics import run_folders
+    from hdkd_dist.runs.metrics import run_folders
 
     found = read_runs(run_folders([runs] if isinstance(runs, str) else runs))
     file = Path(str(out))

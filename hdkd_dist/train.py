@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hdkd_dist import cli
 
 if TYPE_CHECKING:
-    from hdkd_dist.training.config import Config
+    from hdkd_dist.config.load import Config
 
 
 def main(
@@ -42,14 +42,14 @@ def main(
         set: any other setting, as section.name=value; may be repeated.
         local_rank: given by the deepspeed launcher.
     """
-    from hdkd_dist.training import signals
+    from hdkd_dist.distributed import signals
 
     check = cli.switch("--check", check)
     resume_changed = cli.switch("--resume_changed", resume_changed)
     requests = signals.listen()  # before torch, which may take long to import
 
-    from hdkd_dist.training import ranks
-    from hdkd_dist.training.config import load_config, parse_settings
+    from hdkd_dist.config.load import load_config, parse_settings
+    from hdkd_dist.distributed import ranks
 
     flags = {
         "hdkd.method": method,
@@ -67,7 +67,7 @@ def main(
         return
 
     # DeepSpeed takes seconds to import: a fault in the configuration need not wait for it.
-    from hdkd_dist.training.session import execute
+    from hdkd_dist.training.run import execute
 
     execute(config, requests, str(resume), resume_changed)
 

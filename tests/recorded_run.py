@@ -8,14 +8,13 @@ from types import SimpleNamespace
 
 import torch
 
-from hdkd_dist.inference.results import exit_rows, update_results
-from hdkd_dist.method.layout import LossLayout
+from hdkd_dist.config.settings import Settings
+from hdkd_dist.method.objective import LossLayout
 from hdkd_dist.models import ExitCosts
-from hdkd_dist.training.harmony import start_harmony
-from hdkd_dist.training.meter import Meter, Summary
-from hdkd_dist.training.progress import Progress
+from hdkd_dist.runs.results import exit_rows, update_results
+from hdkd_dist.training.gamma import start_harmony
+from hdkd_dist.training.measure import Meter, Progress, Summary
 from hdkd_dist.training.reporter import Reporter
-from hdkd_dist.training.settings import Settings
 from hdkd_dist.training.tracking import Tracker
 
 STEPS = 4  # per epoch; recorded every 2

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hdkd_dist.method.functional import forward_of
 from hdkd_dist.method.hypergradient import Forward
 from hdkd_dist.models import MultiExitNetwork, build
-from hdkd_dist.training.functional import forward_of
 
 CLASSES = 5
 

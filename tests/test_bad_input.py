@@ -9,7 +9,7 @@ import pytest
 from entry_points import call, write_config
 from safetensors.torch import save_file
 
-from hdkd_dist.data.digits import prepare_digits
+from hdkd_dist.data.preparing.digits import prepare_digits
 from hdkd_dist.models import build
 
 

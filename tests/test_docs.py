@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hdkd_dist.config.settings import Section, Settings
 from hdkd_dist.method.weights import METHODS
-from hdkd_dist.training.settings import Section, Settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -22,13 +22,12 @@ from sklearn.datasets import load_digits
 from torch.nn.functional import cross_entropy
 
 from hdkd_dist import cli, export, predict
-from hdkd_dist.data.digits import MEAN, STD, prepare_digits
 from hdkd_dist.data.manifest import read_manifest
 from hdkd_dist.data.manifest import write as write_manifest
+from hdkd_dist.data.preparing.digits import MEAN, STD, prepare_digits
+from hdkd_dist.evaluation.evaluate_run import Options, check_request, evaluate_run, named_runs
 from hdkd_dist.inference.outputs import load_outputs
 from hdkd_dist.models import build
-from hdkd_dist.training.evaluation import evaluate_run
-from hdkd_dist.training.evaluation_request import Options, check_request, named_runs
 
 BEFORE = {"method": "hdkd", "exits": [], "gamma": {"ce": [1.0]}}
 

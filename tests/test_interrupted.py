@@ -14,7 +14,7 @@ from faults import CONFIG, RUN, Attempt, account, interrupt_and_resume, last_ste
 from faults import without_times as events
 from local_ranks import TRAIN, LocalRanks
 
-from hdkd_dist.training.signals import LOST, STOPPED
+from hdkd_dist.distributed.signals import LOST, STOPPED
 
 RANKS = 2
 SMALL_FILES = 300 << 10  # bytes; a checkpoint needs more

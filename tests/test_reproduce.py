@@ -10,8 +10,8 @@ import pytest
 from entry_points import ROOT
 
 from hdkd_dist import cli
-from hdkd_dist.data.digits import prepare_digits
 from hdkd_dist.data.manifest import read_manifest
+from hdkd_dist.data.preparing.digits import prepare_digits
 from hdkd_dist.paper.execution import execute
 from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.scales import Bench, Scale

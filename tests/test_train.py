@@ -10,8 +10,8 @@ import torch
 from entry_points import call, deepspeed, write_config
 from safetensors.torch import load_file
 
-from hdkd_dist.data.digits import prepare_digits
-from hdkd_dist.training.metrics import read_metrics
+from hdkd_dist.data.preparing.digits import prepare_digits
+from hdkd_dist.runs.metrics import read_metrics
 
 WEIGHTS = "checkpoints/final/model.safetensors"
 

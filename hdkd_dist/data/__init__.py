@@ -1,1 +1,1 @@
-"""Prepared data sets: drawing, writing, and reading them as streams with FFCV."""
+"""Reading prepared data sets as streams with FFCV, in the hot loop."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,14 +15,13 @@ import torch
 from ffcv.fields.basics import IntDecoder
 from ffcv.fields.rgb_image import CenterCropRGBImageDecoder, SimpleRGBImageDecoder
 from ffcv.loader import Loader, OrderOption
+from ffcv.loader.epoch_iterator import EpochIterator
 from ffcv.pipeline.operation import Operation
 from ffcv.transforms import Squeeze, ToDevice, ToTensor, ToTorchImage
 from ffcv.traversal_order.base import TraversalOrder
 from torch import Tensor
 
-from hdkd_dist.data.augment import Flip, RandomResizedCrop, Translate
-from hdkd_dist.data.keyed_random import AugmentationKey
-from hdkd_dist.data.loader_thread import raise_error
+from hdkd_dist.data.augment import AugmentationKey, Flip, RandomResizedCrop, Translate
 from hdkd_dist.data.manifest import Manifest
 from hdkd_dist.data.normalize import EVALUATION_CROP
 from hdkd_dist.data.order import (
@@ -33,6 +33,32 @@ from hdkd_dist.data.order import (
     metaval_steps,
     train_order,
 )
+
+_ERROR = "_hdkd_error"
+_previous_hook = threading.excepthook
+
+
+def _hand_over(failure: threading.ExceptHookArgs) -> None:
+    """Keep a loader thread's error for :func:`raise_error` and end its queue of batches."""
+    if isinstance(failure.thread, EpochIterator):
+        setattr(failure.thread, _ERROR, failure.exc_value)
+        failure.thread.output_queue.put(None)  # FFCV's sign of the end
+    else:
+        _previous_hook(failure)
+
+
+threading.excepthook = _hand_over
+
+
+def raise_error(batches: EpochIterator, file: str) -> None:
+    """Raise what went wrong in the thread behind a pass that has ended, if anything did.
+
+    Raises:
+        RuntimeError: caused by the thread's error.
+    """
+    error = getattr(batches, _ERROR, None)
+    if error is not None:
+        raise RuntimeError(f"reading {file} failed: {error}") from error
 
 
 class Batch(NamedTuple):

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hdkd_dist.inference.anytime import TOP
 from hdkd_dist.inference.outputs import Outputs
+from hdkd_dist.models.accuracy import TOP
 
 BINS = 15
 NEWTON_STEPS = 30

@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 
 from hdkd_dist.data.manifest import Manifest, sha256_of
 from hdkd_dist.inference.preprocessing import Preprocessing
-from hdkd_dist.inference.results import FILE_NAME, read_results
-from hdkd_dist.inference.trained import WEIGHTS as TRAINED
-from hdkd_dist.inference.trained import in_short
 from hdkd_dist.models import MultiExitNetwork, build, resolve
+from hdkd_dist.runs.network import WEIGHTS as TRAINED
+from hdkd_dist.runs.network import in_short
+from hdkd_dist.runs.results import FILE_NAME, read_results
 
 FORMAT = 1
 DESCRIPTION = "model.json"

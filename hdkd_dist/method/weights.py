@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hdkd_dist.method.layout import LossLayout
+from hdkd_dist.method.objective import LossLayout
 
 Teachers = Literal["none", "last", "all_later"]
 Share = Literal["per_student", "per_pair"]

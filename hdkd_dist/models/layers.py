@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -82,3 +83,95 @@ def halved(side: int, times: int) -> int:
     for _ in range(times):
         side = (side + 1) // 2
     return side
+
+
+SMALLEST_POOLED_SIDE = 2
+"""Below 2×2 the head's strided convolutions would read little but their own padding."""
+
+
+class Classifier(nn.Module):
+    """From a feature map ``[B, in_channels, height, width]`` to logits ``[B, num_classes]``.
+
+    Strided 3×3 convolutions, average pooling over the whole map, linear. On the input sizes of
+    the MSDNet paper (Huang et al. 2017) two convolutions leave 2×2, so that this pooling is the
+    paper's 2×2 pooling; pooling the whole map keeps any larger input possible.
+
+    Args:
+        in_channels: the width of the map.
+        num_classes: C.
+        convolutions: how many convolutions with stride 2.
+        channels: their width; None keeps ``in_channels``.
+    """
+
+    def __init__(
+        self, in_channels: int, num_classes: int, convolutions: int, channels: int | None
+    ) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential()
+        width = in_channels
+        for _ in range(convolutions):
+            self.convolutions.append(convolution(width, channels or width, kernel=3, stride=2))
+            width = channels or width
+        self.linear = nn.Linear(width, num_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Give the logits."""
+        return self.linear(self.convolutions(features).mean(dim=(2, 3)))
+
+
+def require_poolable(input_size: int, halvings: int) -> None:
+    """Refuse an input that ``halvings`` strided layers shrink below what a head can pool.
+
+    Raises:
+        ValueError: naming the side that is left.
+    """
+    side = halved(input_size, halvings)
+    if side < SMALLEST_POOLED_SIDE:
+        raise ValueError(
+            f"an input of {input_size}×{input_size} shrinks to {side}×{side} before the "
+            f"classifiers' pooling, which needs at least "
+            f"{SMALLEST_POOLED_SIDE}×{SMALLEST_POOLED_SIDE}: take a larger input_size or fewer "
+            f"scales or groups"
+        )
+
+
+def check_fields(spec: Any) -> None:
+    """Check each field of the dataclass ``spec`` against the rule for its annotated type.
+
+    Raises:
+        ValueError: naming the field, what it must be and what it is.
+    """
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        holds, wording = _RULES[field.type]
+        if not holds(value):
+            raise ValueError(f"{field.name} must be {wording}, not {value!r}")
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _are_positive(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) > 0 and all(map(_is_positive, value))
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
+
+
+def _one_of(names: Sequence[str]) -> str:
+    *others, last = map(repr, names)
+    return f"{', '.join(others)} or {last}"
+
+
+_RULES: dict[str, tuple[Callable[[object], bool], str]] = {
+    "int": (_is_positive, "a positive integer"),
+    "int | None": (
+        lambda value: value is None or _is_positive(value),
+        "a positive integer or none",
+    ),
+    "tuple[int, ...]": (_are_positive, "a list of positive integers"),
+    "float": (_is_share, "a number above 0 and at most 1"),
+    "Stem": (lambda value: value in get_args(Stem), _one_of(get_args(Stem))),
+}

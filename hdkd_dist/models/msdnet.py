@@ -18,9 +18,16 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from hdkd_dist.models.checks import check_fields
-from hdkd_dist.models.classifier import Classifier, require_poolable
-from hdkd_dist.models.layers import STEM_HALVINGS, Stem, convolution, merged_convolution, stem
+from hdkd_dist.models.layers import (
+    STEM_HALVINGS,
+    Classifier,
+    Stem,
+    check_fields,
+    convolution,
+    merged_convolution,
+    require_poolable,
+    stem,
+)
 from hdkd_dist.models.network import MultiExitNetwork, State
 
 CLASSIFIER_CONVOLUTIONS = 2

@@ -9,9 +9,17 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from hdkd_dist.models.checks import check_fields
-from hdkd_dist.models.classifier import Classifier, require_poolable
-from hdkd_dist.models.layers import STEM_HALVINGS, Stem, convolution, convolution_norm, relu, stem
+from hdkd_dist.models.layers import (
+    STEM_HALVINGS,
+    Classifier,
+    Stem,
+    check_fields,
+    convolution,
+    convolution_norm,
+    relu,
+    require_poolable,
+    stem,
+)
 from hdkd_dist.models.network import MultiExitNetwork, State
 
 

@@ -10,14 +10,7 @@ from hdkd_dist.paper.harmony_claims import harmony_claims
 from hdkd_dist.paper.judging import THIRDS, Claim, Comparison
 from hdkd_dist.paper.scales import Scale
 from hdkd_dist.paper.statistics import Statement
-from hdkd_dist.paper.studies import (
-    Choose,
-    ablation_bench,
-    equilibrium,
-    levers,
-    plain,
-    table_3,
-)
+from hdkd_dist.paper.studies import Choose, ablation_bench, equilibrium, levers, plain, table_3
 from hdkd_dist.paper.trials import Trial
 
 NO_LESS: Statement = "above 0"

@@ -12,7 +12,7 @@ matplotlib.use("Agg")  # no display is needed
 from matplotlib import pyplot as plt
 
 from hdkd_dist.paper.records import Record, nested
-from hdkd_dist.training import names
+from hdkd_dist.runs import names
 
 LINES = (":", "--", "-", "-.")
 

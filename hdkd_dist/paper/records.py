@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hdkd_dist.inference.results import read_results
 from hdkd_dist.paper.trials import Trial
-from hdkd_dist.training import names
-from hdkd_dist.training.metrics import METRICS, read_metrics
+from hdkd_dist.runs import names
+from hdkd_dist.runs.metrics import METRICS, read_metrics
+from hdkd_dist.runs.results import read_results
 
 DONE = "trial.json"  # in a run's folder, once it is trained and evaluated
 BUDGETS = 10  # intervals between those that are kept

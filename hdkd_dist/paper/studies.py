@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from hdkd_dist.config.settings import GammaSettings
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.paper.scales import Bench, Scale, Size
 from hdkd_dist.paper.trials import GAMMA_RATE, Trial, settings_of
 from hdkd_dist.paper.tuning import SISTERS, Setting
-from hdkd_dist.training.settings import GammaSettings
 
 Choose = Callable[[str], Setting]  # the settings of a method
 

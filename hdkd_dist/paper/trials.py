@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hdkd_dist.config.load import override
+from hdkd_dist.config.settings import Settings
 from hdkd_dist.models import resolve
 from hdkd_dist.paper.scales import ROOT, Bench, Scale, Size
-from hdkd_dist.training.config import override
-from hdkd_dist.training.replay import read_sum_curve
-from hdkd_dist.training.settings import Settings
+from hdkd_dist.runs.gamma_curve import read_sum_curve
 
 RATE, GAMMA_RATE, GAMMA_INIT = "hdkd.schedule.base_lr", "hdkd.gamma.lr", "hdkd.gamma.init"
 

@@ -14,10 +14,8 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from hdkd_dist import __version__
-from hdkd_dist.reporting.comparison import figures_of, points_per_run
-from hdkd_dist.reporting.differences import comparable, differences
-from hdkd_dist.reporting.runs import Run
-from hdkd_dist.reporting.single import figures_of_run
+from hdkd_dist.reporting.comparison import figures_of, figures_of_run, points_per_run
+from hdkd_dist.reporting.runs import Run, comparable, differences
 
 OPEN_RUNS = 3  # with more, the charts of single runs are folded away
 

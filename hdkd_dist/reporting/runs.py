@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from hdkd_dist.inference.results import FILE_NAME
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.reporting.structure import Config, Results, is_measured, read_object
-from hdkd_dist.training import names
-from hdkd_dist.training.metrics import METRICS, read_events
+from hdkd_dist.runs import names
+from hdkd_dist.runs.metrics import METRICS, read_events
+from hdkd_dist.runs.results import FILE_NAME
 
 Event = Mapping[str, Any]
 UNKNOWN = "?"
@@ -178,3 +179,41 @@ def read_measured(folder: Path) -> tuple[list[Event], str | None]:
     events = [event for event in recorded if is_measured(event)]
     unreadable += len(recorded) - len(events)
     return events, f"{unreadable} line(s) of {METRICS} are cut or damaged" if unreadable else None
+
+
+def comparable(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs of the same network on the same data, two at least, by what they have in common."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(f"{run.preset} on {run.data}", []).append(run)
+    return {title: members for title, members in groups.items() if len(members) > 1}
+
+
+def flatten(config: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` → ``{"a.b": 1}``."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        key = f"{path}{name}"
+        flat |= flatten(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
+    return flat
+
+
+def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """The settings in which the runs' configurations differ, with each run's value.
+
+    The run's own folder is left out; "–" where a configuration lacks the setting. Runs without a
+    configuration have "–" everywhere.
+    """
+
+    def shown(value: Any) -> str:
+        return value if isinstance(value, str) else json.dumps(value)
+
+    flat = [flatten(run.config) for run in runs]
+    keys = {key: None for config in flat for key in config if key != "hdkd.run.out"}
+    table = {key: [shown(config[key]) if key in config else "–" for config in flat] for key in keys}
+    known = [bool(config) for config in flat]
+    return {
+        key: values
+        for key, values in table.items()
+        if len({value for value, has in zip(values, known, strict=True) if has}) > 1
+    }

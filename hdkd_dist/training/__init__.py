@@ -1,1 +1,1 @@
-"""The distributed trainer: configuration, DeepSpeed engine, Algorithm 1, and what a run leaves."""
+"""Training one run: build, Algorithm 1 in a loop, measurements, and what the run leaves."""

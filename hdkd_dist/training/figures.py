@@ -12,10 +12,10 @@ import matplotlib
 matplotlib.use("Agg")  # no display is needed
 from matplotlib import pyplot as plt
 
-from hdkd_dist.inference.results import FILE_NAME
 from hdkd_dist.method.weights import METHODS
-from hdkd_dist.training import names
-from hdkd_dist.training.metrics import read_metrics
+from hdkd_dist.runs import names
+from hdkd_dist.runs.metrics import read_metrics
+from hdkd_dist.runs.results import FILE_NAME
 
 
 def draw_figures(folder: Path) -> list[Path]:

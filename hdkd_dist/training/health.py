@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -95,3 +96,10 @@ def memory_in_use(device: torch.device) -> float:
     with open("/proc/meminfo", encoding="ascii") as lines:
         sizes = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
     return 1 - sizes["MemAvailable"] / sizes["MemTotal"]
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak of allocated memory on an accelerator, of resident memory on the CPU, in 2^20 bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # Linux counts in KiB

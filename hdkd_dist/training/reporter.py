@@ -10,16 +10,13 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from hdkd_dist.inference.anytime import percentages
-from hdkd_dist.method.layout import LossLayout
-from hdkd_dist.training import names
-from hdkd_dist.training.harmony import Harmony
-from hdkd_dist.training.health import Figures, Health, memory_in_use
-from hdkd_dist.training.memory import peak_memory_mb
-from hdkd_dist.training.meter import Summary
-from hdkd_dist.training.pace import Pace
-from hdkd_dist.training.progress import Progress
-from hdkd_dist.training.run import Run
+from hdkd_dist.method.objective import LossLayout
+from hdkd_dist.models.accuracy import percentages
+from hdkd_dist.runs import names
+from hdkd_dist.training.build import Run
+from hdkd_dist.training.gamma import Harmony
+from hdkd_dist.training.health import Figures, Health, memory_in_use, peak_memory_mb
+from hdkd_dist.training.measure import Pace, Progress, Summary
 from hdkd_dist.training.tracking import Tracker, warn
 
 

@@ -1,128 +1,230 @@
-"""A training run: its data, network, engine and γ, built from a configuration."""
+"""A training session from start to end: open the data, build, train, evaluate, write down."""
 
 from __future__ import annotations
 
-import math
+import hashlib
+import json
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
-import deepspeed
-import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
-from hdkd_dist.data.manifest import Manifest
-from hdkd_dist.data.normalize import Normalize
-from hdkd_dist.data.order import Share, steps_per_epoch
-from hdkd_dist.data.streams import Reading, SplitReader
-from hdkd_dist.method.weights import METHODS
-from hdkd_dist.models import build, resolve
-from hdkd_dist.training import ranks
-from hdkd_dist.training.config import Config
-from hdkd_dist.training.engine import build_engine
-from hdkd_dist.training.harmony import Harmony, start_harmony
-from hdkd_dist.training.settings import DataSettings, Settings
-
-
-@dataclass(frozen=True)
-class Readers:
-    """The ways in which training reads the data set."""
-
-    train: SplitReader
-    metaval: SplitReader  # augmented, for γ
-    validation: SplitReader  # the same images as they are, for measuring
-    test: SplitReader
-
-
-@dataclass(frozen=True)
-class Run:
-    """Everything that one training run consists of, on one rank."""
-
-    settings: Settings
-    deepspeed: Mapping[str, Any]  # the rest of the configuration, with all batch sizes
-    engine: deepspeed.DeepSpeedEngine  # θ and its optimiser
-    harmony: Harmony  # γ, E_k, T
-    readers: Readers
-    share: Share  # this rank's part of a training batch
-    metaval_share: Share  # this rank's part of a meta-validation batch
-    normalize: Normalize
-    image_size: int  # pixels
-    steps_per_epoch: int
-    device: torch.device
-
-    @property
-    def steps(self) -> int:
-        """Of the whole schedule."""
-        return self.settings.schedule.epochs * self.steps_per_epoch
-
-    @property
-    def gradient_equilibrium(self) -> bool:
-        """Whether the exits' gradients are rescaled: as the method has it, unless it is set."""
-        switch = self.settings.model.gradient_equilibrium
-        return METHODS[self.settings.method].gradient_equilibrium if switch is None else switch
+from hdkd_dist.config.load import Config
+from hdkd_dist.config.settings import DataSettings
+from hdkd_dist.data.local_copy import make_local_copy, read_local_copy
+from hdkd_dist.data.manifest import EMBEDDED, Manifest, data_folder, read_manifest
+from hdkd_dist.data.manifest import write as write_manifest
+from hdkd_dist.data.preparing.digits import prepare_digits
+from hdkd_dist.distributed import ranks
+from hdkd_dist.distributed.signals import StopRequests
+from hdkd_dist.distributed.watchdog import Pulse, Watchdog
+from hdkd_dist.method.objective import LossLayout
+from hdkd_dist.models import exit_costs
+from hdkd_dist.runs.folder import check_seen, hold
+from hdkd_dist.runs.network import WEIGHTS
+from hdkd_dist.runs.results import exit_rows, table, update_results
+from hdkd_dist.training.build import Run, build_run
+from hdkd_dist.training.checkpointing.resume import (
+    CHECKPOINTS,
+    Start,
+    continue_folder,
+    continue_metrics,
+    find_start,
+)
+from hdkd_dist.training.checkpointing.saver import Keeper, Origin, Stopped
+from hdkd_dist.training.checkpointing.state import read_snapshot
+from hdkd_dist.training.engine import joined_ranks, network_state
+from hdkd_dist.training.figures import draw_figures
+from hdkd_dist.training.measure import Meter, Progress, note_gradients
+from hdkd_dist.training.reporter import Reporter
+from hdkd_dist.training.tracking import Tracker
+from hdkd_dist.training.trainer import evaluate, train
 
 
-def build_run(config: Config, manifest: Manifest, device: torch.device) -> Run:
-    """Open the streams and build the engine; collective.
+def finish(
+    run: Run,
+    manifest: Manifest,
+    progress: Progress,
+    test: Tensor | None,
+    reporter: Reporter,
+    folder: Path,
+) -> None:
+    """Leave weights, results and pictures; collective."""
+    network = run.engine.module
+    state = network_state(network)
+    replicas = ranks.gather_from_ranks(run.harmony.gamma)
+    if ranks.rank() != 0:
+        return
+    save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
+    rows = exit_rows(exit_costs(network, run.image_size), progress.validation, test)
+    gamma = run.harmony.record(LossLayout(network.num_exits))
+    gamma["sha256_by_rank"] = [digest(replica) for replica in replicas]
+    speed = {"steps": run.steps, **progress.pace.record()}
+    update_results(
+        folder, {**describe(run, manifest), "exits": rows, "gamma": gamma, "train": speed}
+    )
+    pictures = draw_figures(folder)
+    reporter.finish(run.steps, rows, pictures)
+    print(table(rows))
+    print(f"{folder}: weights, results.json, metrics.jsonl, {', '.join(p.name for p in pictures)}")
+
+
+def digest(tensor: Tensor) -> str:
+    """sha256 of a tensor's bits."""
+    return hashlib.sha256(tensor.cpu().numpy().tobytes()).hexdigest()
+
+
+def describe(run: Run, manifest: Manifest) -> dict[str, Any]:
+    """What was trained, on what."""
+    settings = run.settings
+    return {
+        "method": settings.method,
+        "dataset": manifest.name,
+        "preset": settings.model.preset,
+        "seed": settings.run.seed,
+        "world_size": run.share.world_size,
+    }
+
+
+def execute(
+    config: Config,
+    requests: StopRequests,
+    resume: str = "never",
+    resume_changed: bool = False,
+) -> None:
+    """Train as configured; collective. Rank 0 writes the run folder and prints the result.
+
+    Args:
+        config: what to train.
+        requests: to stop.
+        resume: where to begin, see :func:`find_start`.
+        resume_changed: whether another configuration may continue a run.
 
     Raises:
-        ValueError: if data, network, batch and ranks do not fit together.
+        ValueError: in one line, for settings and data that do not fit, or a run that diverges.
+        Stopped: as asked, after a checkpoint.
     """
-    settings = config.hdkd
+    folder = Path(config.hdkd.run.out)
+    with joined_ranks() as device, Watchdog(config.hdkd.run.hang_timeout_s) as watchdog:
+        requests.before_leaving = watchdog.tell_stop
+        if ranks.rank() == 0 and ranks.world_size() > 1:
+            print(watchdog.summary, flush=True)
+        manifest = open_data(config.hdkd.data)
+        start = ranks.from_leader(
+            lambda: find_start(folder, resume, resume_changed, config, manifest)
+        )
+        if start.finished:
+            if ranks.rank() == 0:
+                print(f"{folder} is finished: nothing to do (--resume never trains it again)")
+            return
+        run = build_run(config, manifest, device)
+        try:
+            train_and_report(config, run, manifest, folder, start, requests, watchdog.pulse)
+        except Stopped as stop:
+            if ranks.rank() == 0:
+                print(stop.text, file=sys.stderr, flush=True)
+            raise
+
+
+def open_data(settings: DataSettings) -> Manifest:
+    """The run's data set, prepared or copied to this node where that is asked for. Collective."""
+    folder = data_folder(settings.path)
     with ranks.agreement():
-        share = replace(config.share, rank=ranks.rank())
-        metaval_share = share_of_metaval(settings.data, share)
-        steps = steps_per_epoch(manifest, share)
-        spec = resolve(settings.model.preset, settings.model.overrides)
-        readers = open_readers(
-            manifest, settings.data, spec.input_size, share, metaval_share, device
-        )
-        torch.manual_seed(settings.run.seed)  # the initial parameters are a function of the seed
-        network = build(settings.model.preset, len(manifest.classes), **settings.model.overrides)
-        harmony = start_harmony(settings, network.num_exits, device)
-    return Run(
-        settings=settings,
-        deepspeed=config.deepspeed,
-        engine=build_engine(network.to(device), config, steps),
-        harmony=harmony,
-        readers=readers,
-        share=share,
-        metaval_share=metaval_share,
-        normalize=Normalize.of(manifest.image["mean"], manifest.image["std"], device),
-        image_size=spec.input_size,
-        steps_per_epoch=steps,
-        device=device,
-    )
+        if settings.path == EMBEDDED and ranks.local_rank() == 0:
+            prepare_digits(folder)
+    with ranks.agreement():
+        manifest = read_manifest(folder)
+    if settings.local_copy is None:
+        return manifest
+    local = Path(settings.local_copy)
+    with ranks.agreement():
+        if ranks.local_rank() == 0:  # once per node
+            make_local_copy(manifest, local)
+    with ranks.agreement():
+        return read_local_copy(manifest, local)
 
 
-def open_readers(
+def train_and_report(
+    config: Config,
+    run: Run,
     manifest: Manifest,
-    settings: DataSettings,
-    image_size: int,
-    share: Share,
-    metaval_share: Share,
-    device: torch.device,
-) -> Readers:
-    """The data set's splits as training reads them, in micro-batches of this rank."""
-    reading = Reading(device, settings.workers, settings.os_cache)
-    open_split = partial(SplitReader, manifest, image_size=image_size, reading=reading)
-    return Readers(
-        train=open_split("train", batch=share.micro_batch, augment=True),
-        metaval=open_split("metaval", batch=metaval_share.micro_batch, augment=True),
-        validation=open_split("metaval", batch=share.micro_batch, augment=False),
-        test=open_split("test", batch=share.micro_batch, augment=False),
+    folder: Path,
+    start: Start,
+    requests: StopRequests,
+    pulse: Pulse,
+) -> None:
+    """Train, evaluate and write everything down; collective."""
+    leader = ranks.rank() == 0
+    with ranks.agreement():
+        lock = open_folder(folder, config, manifest, start) if leader else None
+    with ranks.agreement():
+        check_seen(folder)
+    progress, records = begin(run, start)
+    tracker = None
+    with ranks.agreement():
+        if leader:
+            continue_metrics(folder, start, records.get("metrics_bytes", 0))
+            wandb_id = records.get("wandb_id") if start.in_place else None
+            tracker = Tracker(folder, config.hdkd.run, config.as_json(), wandb_id)
+    origin = Origin(
+        config=config.as_json(),
+        data={name: split.sha256 for name, split in manifest.splits.items()},
+        records=tracker.mark if tracker else dict,
     )
+    sharded = config.deepspeed.get("zero_optimization", {}).get("stage", 0) > 0
+    shards = ranks.world_size() if sharded else 1
+    note_gradients(run.engine.lr_scheduler.optimizer, progress.meter, shards)
+    keeper = Keeper(run, progress, folder / CHECKPOINTS, origin, requests, pulse)
+    reporter = Reporter(run, tracker, progress)
+    try:
+        with requests.patience():
+            train(run, progress, reporter, keeper)
+            test = evaluate(run, run.readers.test, keeper) if run.settings.run.test else None
+            pulse.moved("finishing")
+            finish(run, manifest, progress, test, reporter, folder)
+    finally:
+        reporter.close()
+        if lock is not None:
+            lock.close()
 
 
-def share_of_metaval(data: DataSettings, train: Share) -> Share:
-    """This rank's part of a meta-validation batch, in micro-batches no larger than training's."""
-    batch = data.metaval_batch_size or train.batch
-    if batch % train.world_size:
+def begin(run: Run, start: Start) -> tuple[Progress, Mapping[str, Any]]:
+    """The position at which training begins, and where the records stood there; collective."""
+    if start.checkpoint is None:
+        return Progress(Meter(run.engine.module.num_exits, run.device)), {}
+    progress, records = read_snapshot(run, start.checkpoint, start.world_size, start.changed)
+    if ranks.rank() == 0:
+        print(f"going on from {start.checkpoint}: step {progress.step} of {run.steps}", flush=True)
+    return progress, records
+
+
+def open_folder(folder: Path, config: Config, manifest: Manifest, start: Start) -> TextIO:
+    """Make the run's folder: its configuration, its data's manifest; an earlier run moves aside.
+
+    Returns:
+        What holds the folder for this process while it is open.
+    """
+    if not start.in_place and (folder / "config.json").exists():
+        hold(folder).close()  # nobody is training it
+        number = 1
+        while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
+            number += 1
+        folder.rename(aside)
+        print(f"{folder} held an earlier run, which is now {aside}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = hold(folder)
+        if start.in_place:
+            continue_folder(folder, start)
+        (folder / WEIGHTS.parent).mkdir(parents=True, exist_ok=True)
+        text = json.dumps(config.as_json(), indent=2) + "\n"
+        (folder / "config.json").write_text(text, encoding="utf-8")
+        write_manifest(manifest, folder)
+    except OSError as error:
         raise ValueError(
-            f"hdkd.data.metaval_batch_size {batch} cannot be divided among {train.world_size} ranks"
-        )
-    per_rank = batch // train.world_size
-    accumulation = math.ceil(per_rank / train.micro_batch)
-    while per_rank % accumulation:
-        accumulation += 1
-    return replace(train, batch=batch, accumulation=accumulation)
+            f"cannot write the run to {folder}: {error}; choose another --out"
+        ) from None
+    return lock

@@ -12,8 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from hdkd_dist.training.metrics import METRICS
-from hdkd_dist.training.settings import RunSettings
+from hdkd_dist.config.settings import RunSettings
+from hdkd_dist.runs.metrics import METRICS
 
 WANDB_TIMEOUT = 30  # seconds until a run goes on offline
 

@@ -7,19 +7,16 @@ import math
 from torch import Tensor
 
 from hdkd_dist.data.streams import SplitReader, evaluation_pass, metaval_stream, train_epoch
-from hdkd_dist.inference.anytime import count_correct
-from hdkd_dist.training import ranks
+from hdkd_dist.distributed import ranks
+from hdkd_dist.method.algorithm import LOOK_AHEADS, train_network
+from hdkd_dist.method.functional import evaluation_of
+from hdkd_dist.models.accuracy import count_correct
+from hdkd_dist.training.build import Run, build_learner
+from hdkd_dist.training.checkpointing.saver import Keeper
 from hdkd_dist.training.engine import averaged_buffers
-from hdkd_dist.training.functional import evaluation_of
-from hdkd_dist.training.harmony import replicate
-from hdkd_dist.training.keeper import Keeper
-from hdkd_dist.training.learner import build_learner
-from hdkd_dist.training.meter import REMEDY, Diverged
-from hdkd_dist.training.network_step import train_network
-from hdkd_dist.training.progress import Progress
+from hdkd_dist.training.gamma import replicate
+from hdkd_dist.training.measure import REMEDY, Diverged, Progress
 from hdkd_dist.training.reporter import Reporter
-from hdkd_dist.training.run import Run
-from hdkd_dist.training.step import LOOK_AHEADS
 
 
 def train(run: Run, progress: Progress, reporter: Reporter, keeper: Keeper) -> None:

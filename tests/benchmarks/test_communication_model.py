@@ -19,7 +19,7 @@ from communication_model import (
 from ranks_harness import on_ranks
 from scaling_rank import CLASSES, MODES, ScalingRank, configuration
 
-from hdkd_dist.training.settings import GammaSettings
+from hdkd_dist.config.settings import GammaSettings
 
 PRESET, SIZE = "msdnet-digits", 4
 MORE_MODES = {

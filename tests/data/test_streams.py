@@ -13,12 +13,12 @@ import torch
 from ffcv.transforms import ToTensor
 
 from hdkd_dist.data import streams
-from hdkd_dist.data.digits import prepare_digits
 from hdkd_dist.data.manifest import read_manifest
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.data.order import Share, train_order
-from hdkd_dist.data.prepare import write_data_set
-from hdkd_dist.data.samples import ArraySamples, FieldOptions
+from hdkd_dist.data.preparing.beton import ArraySamples, FieldOptions
+from hdkd_dist.data.preparing.digits import prepare_digits
+from hdkd_dist.data.preparing.write import write_data_set
 from hdkd_dist.data.streams import (
     Reading,
     SplitReader,

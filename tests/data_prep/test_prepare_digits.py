@@ -1,8 +1,8 @@
 import numpy as np
 from sklearn.datasets import load_digits
 
-from hdkd_dist.data.digits import prepare_digits, to_rgb
 from hdkd_dist.data.manifest import read_manifest
+from hdkd_dist.data.preparing.digits import prepare_digits, to_rgb
 
 
 def test_the_command_and_the_first_use_give_the_same(tmp_path, run_script, capsys):

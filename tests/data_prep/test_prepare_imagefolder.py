@@ -6,7 +6,7 @@ from image_files import CLASSES, FLAGS, TRAIN, make_source, make_tar, picture, p
 from PIL import Image
 
 from hdkd_dist.data.manifest import read_manifest, verify
-from hdkd_dist.data.prepare import draw_splits
+from hdkd_dist.data.preparing.write import draw_splits
 
 
 def test_splits_and_manifest(tmp_path, source, run_script):

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hdkd_dist.data.prepare import write_data_set
-from hdkd_dist.data.samples import FieldOptions
+from hdkd_dist.data.preparing.beton import FieldOptions
+from hdkd_dist.data.preparing.write import write_data_set
 from hdkd_dist.data.streams import Reading, SplitReader, evaluation_pass
 from hdkd_dist.inference.preprocessing import Preprocessing
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from hdkd_dist.inference.evaluation import latency_results
+from hdkd_dist.evaluation.measures import latency_results
 from hdkd_dist.inference.latency import StageTimes, in_time, measure_stages, sizes_up_to
 from hdkd_dist.inference.policy import exits_taken
 from hdkd_dist.inference.predictor import AnytimePredictor

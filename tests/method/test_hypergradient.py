@@ -9,11 +9,11 @@ import torch
 from ranks_harness import on_ranks
 from small_network import batch, functional, small_msdnet, smooth_network
 
+from hdkd_dist.distributed.ranks import mean_over_ranks
 from hdkd_dist.method.hypergradient import SOLVERS, hypergradient, look_ahead
 from hdkd_dist.method.meta_objective import meta_objective
 from hdkd_dist.method.objective import cross_entropies, loss_vector
 from hdkd_dist.method.weights import METHODS, ds_like
-from hdkd_dist.training.ranks import mean_over_ranks
 
 ALPHA, STEP = 0.4, 0.1
 AVERAGE = torch.tensor([1.0, 2.0, 1.5], dtype=torch.float64)

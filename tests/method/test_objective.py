@@ -7,8 +7,7 @@ import math
 import pytest
 import torch
 
-from hdkd_dist.method.layout import LossLayout
-from hdkd_dist.method.objective import loss_vector, loss_vector_derivative
+from hdkd_dist.method.objective import LossLayout, loss_vector, loss_vector_derivative
 
 K, B, C, T = 4, 6, 5, 3.0
 

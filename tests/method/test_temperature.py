@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hdkd_dist.method.temperature import anneal, confidence
+from hdkd_dist.method.objective import anneal, confidence
 
 
 def test_confidence_is_of_the_last_exit_at_the_temperature():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hdkd_dist.method.layout import LossLayout
+from hdkd_dist.method.objective import LossLayout
 from hdkd_dist.method.weights import (
     METHODS,
     OPTIMIZERS,

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from hdkd_dist.models.classifier import Classifier
-from hdkd_dist.models.layers import STEM_HALVINGS, convolution, halved, stem
+from hdkd_dist.models.layers import STEM_HALVINGS, Classifier, convolution, halved, stem
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 7])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from made_up import SMALL, no_settings, record
 
-from hdkd_dist.data.digits import prepare_digits
+from hdkd_dist.data.preparing.digits import prepare_digits
 from hdkd_dist.paper.ledger import Ledger, digest_in
 from hdkd_dist.paper.studies import STUDIES
 from hdkd_dist.paper.trials import Place

@@ -20,8 +20,8 @@ from hdkd_dist.paper.records import (
     write_records,
 )
 from hdkd_dist.paper.studies import plain
-from hdkd_dist.training.harmony import learned_weights
-from hdkd_dist.training.replay import read_sum_curve
+from hdkd_dist.runs.gamma_curve import read_sum_curve
+from hdkd_dist.training.gamma import learned_weights
 
 BENCH = SMALL.benches["cifar100"]
 TRIAL = plain(SMALL, BENCH, 150, "hdkd", no_settings)

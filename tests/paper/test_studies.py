@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from made_up import SMALL, no_settings
 
+from hdkd_dist.config.settings import GammaSettings
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.models.presets import PRESETS
 from hdkd_dist.paper.queue import ORDER, TUNING, in_order_of_seeds, part_of, studies_named, unique
@@ -16,7 +17,6 @@ from hdkd_dist.paper.scales import SCALES
 from hdkd_dist.paper.studies import STUDIES, controls
 from hdkd_dist.paper.trials import digest, settings_of
 from hdkd_dist.paper.tuning import SISTERS, planned_tuning
-from hdkd_dist.training.settings import GammaSettings
 
 
 def rows_of(study, scale):

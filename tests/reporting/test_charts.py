@@ -7,8 +7,8 @@ import json
 import pytest
 from recorded_run import record_run, settings
 
-from hdkd_dist.reporting import comparison, single
-from hdkd_dist.reporting.drawing import thinned
+from hdkd_dist.reporting import comparison
+from hdkd_dist.reporting.comparison import thinned
 from hdkd_dist.reporting.runs import read_runs
 
 
@@ -67,7 +67,7 @@ def test_many_runs_are_named_by_method(tmp_path):
 @pytest.mark.parametrize("place", [0, 1])
 def test_weights_stand_at_their_teacher_and_student(runs, place):
     run = runs[place]
-    [matrix] = single.gamma_matrix(run).data
+    [matrix] = comparison.gamma_matrix(run).data
     rows = dict(zip(matrix.y, matrix.z, strict=True))
     gamma = run.results["gamma"]
     assert rows["labels"] == pytest.approx(gamma["ce"], abs=1e-4)
@@ -84,17 +84,17 @@ def test_weights_stand_at_their_teacher_and_student(runs, place):
 
 
 def test_weights_over_time_are_changes_since_the_start(runs):
-    [heat] = single.run_gamma(runs[0], 500).data
+    [heat] = comparison.run_gamma(runs[0], 500).data
     assert heat.x == (2, 4, 6, 8, 10, 12)
     rows = dict(zip(heat.y, heat.z, strict=True))
     assert list(rows["CE 1 (1.00)"]) == pytest.approx([0.01 * s for s in heat.x], abs=1e-5)
     assert list(rows["KD 2→1 (0.50)"]) == pytest.approx([0.04 * s for s in heat.x], abs=1e-5)
     assert heat.zmax == -heat.zmin == pytest.approx(0.06 * 12, abs=1e-5)
-    assert single.run_gamma(runs[2], 500) is None  # nothing moves
+    assert comparison.run_gamma(runs[2], 500) is None  # nothing moves
 
 
 def test_losses_are_those_recorded(runs):
-    cross_entropies, distillation = single.run_losses(runs[0], 500)
+    cross_entropies, distillation = comparison.run_losses(runs[0], 500)
     assert [trace.name for trace in cross_entropies.data] == ["CE 1", "CE 2", "CE 3"]
     assert [trace.name for trace in distillation.data] == ["KD 2→1", "KD 3→1", "KD 3→2"]
     assert list(distillation.data[2].y) == pytest.approx(  # the sixth loss

@@ -9,8 +9,7 @@ import pytest
 from recorded_run import record_run, settings
 
 from hdkd_dist.reporting import page
-from hdkd_dist.reporting.differences import comparable, differences
-from hdkd_dist.reporting.runs import read_runs
+from hdkd_dist.reporting.runs import comparable, differences, read_runs
 
 
 def load(folder):

@@ -16,8 +16,7 @@ TINY = {"hdkd.model.overrides": {"layers_per_block": [1, 1], "scale_factors": [1
 
 def train_by_all_methods(overrides):
     """One network, trained by each method for a step; what there is after each."""
-    from hdkd_dist.training.network_step import train_network
-    from hdkd_dist.training.step import LOOK_AHEADS
+    from hdkd_dist.method.algorithm import LOOK_AHEADS, train_network
 
     engine, share, config = started({**TINY, **overrides})
     batch, metaval_batch = (micro_batches(share, 0, kind) for kind in (0, 1))

@@ -13,11 +13,11 @@ import torch
 from ranks_harness import on_ranks
 from small_network import flattened
 
+from hdkd_dist.config.load import load_config
 from hdkd_dist.data.normalize import Normalize
+from hdkd_dist.distributed import ranks
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.models import build
-from hdkd_dist.training import ranks
-from hdkd_dist.training.config import load_config
 
 CONFIG = {
     "train_batch_size": 32,
@@ -65,8 +65,8 @@ def started(overrides):
 
 def taught(engine, config):
     """A fresh γ and the learner that moves it and the engine's network."""
-    from hdkd_dist.training.harmony import start_harmony
-    from hdkd_dist.training.learner import build_learner
+    from hdkd_dist.training.build import build_learner
+    from hdkd_dist.training.gamma import start_harmony
 
     harmony = start_harmony(config.hdkd, engine.module.num_exits, CPU)
     normalize = Normalize.of([0.5] * 3, [0.25] * 3, CPU)
@@ -83,9 +83,9 @@ def taught(engine, config):
 
 def train(overrides, steps=3):
     """Three steps through the real engine; parameters, buffers and γ at the end."""
+    from hdkd_dist.method.algorithm import LOOK_AHEADS
     from hdkd_dist.training.engine import averaged_buffers
-    from hdkd_dist.training.harmony import replicate
-    from hdkd_dist.training.step import LOOK_AHEADS
+    from hdkd_dist.training.gamma import replicate
 
     engine, share, config = started(overrides)
     network, learner = engine.module, taught(engine, config)
@@ -230,9 +230,8 @@ def test_gradient_that_is_not_finite_is_never_passed_over(stage, clipping):
 
 def meet_infinity(overrides):
     """What becomes on this rank of a gradient that is inf on one, with losses that are finite."""
-    from hdkd_dist.training.gradient_norm import note_gradients
-    from hdkd_dist.training.meter import Diverged, Meter
-    from hdkd_dist.training.network_step import train_network
+    from hdkd_dist.method.algorithm import train_network
+    from hdkd_dist.training.measure import Diverged, Meter, note_gradients
 
     engine, share, config = started(overrides)
     learner = taught(engine, config)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hdkd_dist.training.schedule import learning_rate, schedule
-from hdkd_dist.training.settings import ScheduleSettings
+from hdkd_dist.config.settings import ScheduleSettings
+from hdkd_dist.training.engine import learning_rate, schedule
 
 IMAGENET = ScheduleSettings(
     epochs=90, base_lr=0.1, base_batch=256, milestones=(30, 60), warmup_epochs=5

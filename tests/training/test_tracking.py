@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_checkpoint import limited_files
+from test_files import limited_files
 
+from hdkd_dist.config.settings import RunSettings
+from hdkd_dist.runs.metrics import read_metrics
 from hdkd_dist.training import tracking
-from hdkd_dist.training.metrics import read_metrics
-from hdkd_dist.training.settings import RunSettings
 from hdkd_dist.training.tracking import Tracker
 
 LONG = {"a long event": "x" * 6000}

@@ -1,0 +1,1 @@
+"""A run's configuration: one JSON file becomes validated settings."""

@@ -1,0 +1,216 @@
+"""DeepSpeed's part of a configuration: what the γ step cannot work with, and the batch."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hdkd_dist.config.settings import Settings
+from hdkd_dist.data.order import Share
+
+# Top-level keys that a run may want; DeepSpeed ignores a key that it does not know.
+KEYS = (
+    "activation_checkpointing",
+    "checkpoint",
+    "comms_logger",
+    "communication_data_type",
+    "compile",
+    "csv_monitor",
+    "dump_state",
+    "flops_profiler",
+    "gradient_accumulation_steps",
+    "gradient_clipping",
+    "gradient_predivide_factor",
+    "memory_breakdown",
+    "optimizer",
+    "prescale_gradients",
+    "seq_parallel_communication_data_type",
+    "sparse_gradients",
+    "steps_per_print",
+    "tensorboard",
+    "timers",
+    "torch_autocast",
+    "train_batch_size",
+    "train_micro_batch_size_per_gpu",
+    "wall_clock_breakdown",
+    "wandb",
+    "zero_allow_untested_optimizer",
+    "zero_force_ds_cpu_optimizer",
+    "zero_optimization",
+)
+# Optimisers of its own, in any case; it takes all others from torch.optim, by their exact names.
+OWN_OPTIMIZERS = ("adagrad", "adam", "adamw", "lamb", "lion", "muadam", "muadamw", "muon", "musgd")
+SIMILAR = 0.85  # from this on a key that is not in the list is taken for a misspelt one
+
+
+def check_names(deepspeed: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse what looks like a misspelt key, and optimisers and arguments that do not exist.
+
+    Raises:
+        ValueError: with the nearest known name.
+    """
+    for key in sorted(deepspeed.keys() - set(KEYS)):
+        if near := difflib.get_close_matches(key, KEYS, n=1, cutoff=SIMILAR):
+            raise ValueError(f"{path}: {key} is not a key of DeepSpeed: did you mean {near[0]}?")
+    kind, params = deepspeed["optimizer"]["type"], deepspeed["optimizer"].get("params", {})
+    if str(kind).lower() in OWN_OPTIMIZERS:
+        return
+    known = optimizers()
+    if kind not in known:
+        names = [*known, *(name.capitalize() for name in OWN_OPTIMIZERS)]
+        raise ValueError(
+            f"{path}: optimizer.type is {kind!r}, which neither torch.optim nor DeepSpeed has"
+            f"{meant(str(kind), names)}"
+        )
+    arguments = list(inspect.signature(known[kind]).parameters)[1:]
+    if strays := [name for name in params if name not in arguments]:
+        raise ValueError(
+            f"{path}: optimizer.params.{strays[0]} is no argument of {kind}"
+            f"{meant(strays[0], arguments)} (known: {', '.join(arguments)})"
+        )
+
+
+def optimizers() -> dict[str, type[torch.optim.Optimizer]]:
+    """Those of torch, by name."""
+    return {
+        name: value
+        for name, value in vars(torch.optim).items()
+        if inspect.isclass(value) and issubclass(value, torch.optim.Optimizer)
+    }
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """The known name that a word is nearest to, as a question; the case makes no difference."""
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=1)
+    return f": did you mean {by_lower[near[0]]}?" if near else ""
+
+
+def check_engine(deepspeed: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse what the γ step cannot work with, with the reason."""
+    if strays := sorted(deepspeed.keys() & Settings.model_fields.keys()):
+        raise ValueError(
+            f"{path}: {strays[0]} is a setting of this project: write hdkd.{strays[0]}"
+        )
+    stage = subsection(deepspeed, "zero_optimization", path).get("stage", 0)
+    if stage == 3:
+        raise ValueError(
+            f"{path}: ZeRO stage 3 shards the parameters, and the look-ahead needs them whole on "
+            "every rank: set zero_optimization.stage to 0, 1 or 2"
+        )
+    if stage not in (0, 1, 2) or not isinstance(stage, int):
+        raise ValueError(f"{path}: zero_optimization.stage is {stage!r} but must be 0, 1 or 2")
+    for kind in ("bf16", "bfloat16", "fp16", "amp"):
+        if subsection(deepspeed, kind, path).get("enabled"):
+            raise ValueError(
+                f"{path}: a pure {kind} engine keeps half-precision parameters, in whose rounding "
+                'the look-ahead step vanishes: use "torch_autocast" with dtype bfloat16 instead'
+            )
+    autocast = subsection(deepspeed, "torch_autocast", path)
+    if autocast.get("enabled") and autocast.get("dtype") not in ("bfloat16", "bf16"):
+        # Without a dtype DeepSpeed takes the device's default, float16 on a GPU.
+        raise ValueError(
+            f"{path}: torch_autocast.dtype is {autocast.get('dtype')!r} but must be bfloat16: "
+            "float16 scales the loss and skips steps, which the look-ahead does not know of"
+        )
+    optimizer = subsection(deepspeed, "optimizer", path)
+    if "type" not in optimizer:
+        raise ValueError(f'{path} needs DeepSpeed\'s "optimizer", such as {{"type": "SGD"}}')
+    params = subsection(optimizer, "params", path)
+    check_names(deepspeed, path)
+    if "lr" in params:
+        raise ValueError(
+            f"{path}: optimizer.params.lr would be ignored: the learning rate is "
+            "hdkd.schedule.base_lr × train_batch_size / base_batch"
+        )
+    if "scheduler" in deepspeed:
+        raise ValueError(f"{path}: the schedule belongs into hdkd.schedule, not into scheduler")
+
+
+def check_look_ahead(deepspeed: Mapping[str, Any], settings: Settings, path: str | Path) -> None:
+    """Refuse a kind of look-ahead that the engine's steps do not allow."""
+    lookahead = settings.gamma.lookahead
+    if lookahead == "online":
+        check_online(deepspeed, path)
+    elif lookahead == "lookahead_keep_graph":
+        accumulation = deepspeed["gradient_accumulation_steps"]
+        if accumulation > 1:
+            raise ValueError(
+                f'{path}: hdkd.gamma.lookahead "lookahead_keep_graph" keeps the graph of the whole '
+                f"training batch, which {accumulation} accumulation steps are meant to avoid: "
+                'use "lookahead" or "online"'
+            )
+        if settings.model.compile:
+            raise ValueError(
+                f'{path}: hdkd.gamma.lookahead "lookahead_keep_graph" runs two backward passes '
+                "through one graph, which a compiled network frees in the first: use "
+                '"lookahead" or "online", or leave out hdkd.model.compile'
+            )
+
+
+def check_online(deepspeed: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse steps whose dependence on γ is not that of SGD (see ``gradient_share``)."""
+    optimizer = deepspeed["optimizer"]
+    params = optimizer.get("params", {})
+    faults = {
+        f"the optimizer {optimizer['type']}": optimizer["type"] != "SGD",
+        "dampening": params.get("dampening"),
+        "gradient_clipping": deepspeed.get("gradient_clipping"),
+    }
+    for fault, present in faults.items():
+        if present:
+            raise ValueError(
+                f'{path}: hdkd.gamma.lookahead "online" differentiates a step of SGD and cannot '
+                f'work with {fault}: set hdkd.gamma.lookahead to "lookahead", or use plain SGD'
+            )
+
+
+def subsection(section: Mapping[str, Any], name: str, path: str | Path) -> Mapping[str, Any]:
+    """The object under a name; empty if there is none."""
+    value = section.get(name, {})
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{path}: {name} is {value!r} but must be a JSON object")
+    return value
+
+
+def resolve_batch(raw: Mapping[str, Any], world_size: int, path: str | Path) -> dict[str, Any]:
+    """DeepSpeed's part with all three batch sizes stated: B = micro × accumulation × ranks.
+
+    A micro-batch without accumulation steps is the most that a rank can take at a time: the more
+    ranks there are, the fewer accumulation steps, and then the smaller micro-batches.
+
+    Raises:
+        ValueError: for sizes that are no positive integers, or do not divide the batch.
+    """
+
+    def size(name: str) -> int | None:
+        value = raw.get(name)
+        if value is not None and (type(value) is not int or value < 1):
+            raise ValueError(f"{path}: {name} is {value!r} but must be a positive integer")
+        return value
+
+    batch, micro = size("train_batch_size"), size("train_micro_batch_size_per_gpu")
+    if batch is None:
+        raise ValueError(f"{path} needs train_batch_size, the batch over all ranks")
+    accumulation = size("gradient_accumulation_steps")
+    if accumulation is None:
+        own = Share(batch, 1, world_size=world_size).micro_batch  # a rank's part of the batch
+        most = own if micro is None else micro
+        accumulation = next(a for a in range(1, own + 1) if own % a == 0 and own // a <= most)
+    elif micro is not None and batch != micro * accumulation * world_size:
+        raise ValueError(
+            f"{path}: train_batch_size {batch} is not train_micro_batch_size_per_gpu {micro} × "
+            f"{accumulation} accumulation step(s) × {world_size} rank(s): leave out one of the two"
+        )
+    share = Share(batch, accumulation, world_size=world_size)
+    return {
+        **raw,
+        "train_batch_size": batch,
+        "train_micro_batch_size_per_gpu": share.micro_batch,
+        "gradient_accumulation_steps": accumulation,
+    }

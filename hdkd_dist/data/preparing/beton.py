@@ -1,0 +1,224 @@
+"""Writing one split as a ``.beton`` file with FFCV.
+
+FFCV's fields and types describe the format. Its ``DatasetWriter`` is not used: it waits for ever
+for a worker that died, does not notice short writes on a full disk, and lays pages out in the order
+in which workers finish. Here workers encode and this process alone writes, in order, so that the
+file is the same, byte for byte, for any number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from ffcv.fields import IntField, RGBImageField
+from ffcv.fields.base import Field
+from ffcv.types import (
+    ALLOC_TABLE_TYPE,
+    CURRENT_VERSION,
+    TYPE_ID_HANDLER,
+    FieldDescType,
+    HeaderType,
+    get_metadata_type,
+)
+from ffcv.utils import align_to_page
+from ffcv.writer import MAX_PAGE_SIZE, MIN_PAGE_SIZE
+from PIL import Image
+from tqdm import tqdm
+
+from hdkd_dist.data.preparing.workers import ordered_map, progress_bar
+
+WRITE_MODES = ("raw", "jpg", "proportion")
+# An image, [H,W,3] uint8 or a PIL image in RGB, and its label.
+Sample: TypeAlias = "tuple[np.ndarray | Image.Image, int]"
+
+
+@dataclass(frozen=True)
+class FieldOptions:
+    """How images are stored.
+
+    Attributes:
+        write_mode: ``"raw"`` pixels, ``"jpg"``, or ``"proportion"``: JPEG for a part of the images.
+        max_side: larger images are shrunk to this longer side; None keeps all sizes.
+        quality: of the JPEGs.
+        proportion: the part stored as JPEG under ``"proportion"``, drawn per image and seeded.
+    """
+
+    write_mode: str = "raw"
+    max_side: int | None = None
+    quality: int = 90
+    proportion: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Raise ``ValueError`` for what cannot be stored so."""
+        if self.write_mode not in WRITE_MODES:
+            modes = ", ".join(WRITE_MODES)
+            raise ValueError(f"--write_mode is {self.write_mode!r}: choose one of {modes}")
+        if not 1 <= self.quality <= 100:
+            raise ValueError(f"--quality is {self.quality!r}: it must be from 1 to 100")
+        if not isinstance(self.proportion, int | float) or not 0 <= self.proportion <= 1:
+            raise ValueError(f"--proportion is {self.proportion!r}: it must be from 0 to 1")
+
+
+class ArraySamples:
+    """Part of a data set that is held in memory as one array."""
+
+    def __init__(
+        self, images: np.ndarray, labels: np.ndarray, positions: Sequence[int] | np.ndarray
+    ) -> None:
+        """Take ``positions`` out of ``images`` [N,H,W,3] uint8 and ``labels`` [N]."""
+        self.images = images
+        self.labels = labels
+        self.positions = positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, index: int) -> Sample:
+        position = self.positions[index]
+        return self.images[position], int(self.labels[position])
+
+
+CHUNK = 16  # samples per job: 16 raw images of 500 px are 12 MB
+
+
+class PageTooSmallError(Exception):
+    """A sample does not fit into one page; ``size`` is the number of bytes it needs."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"a sample needs {size:,} bytes")
+        self.size = size
+
+
+class Encoder:
+    """Encodes chunks of samples; runs in the workers."""
+
+    def __init__(self, samples: Sequence[Sample], options: FieldOptions, split: str) -> None:
+        self.samples = samples
+        self.options = options
+        self.split = split
+        self.field = RGBImageField(
+            write_mode=options.write_mode,
+            max_resolution=options.max_side,
+            jpeg_quality=options.quality,
+            compress_probability=options.proportion,
+        )
+
+    def __call__(self, positions: range) -> list[tuple[np.ndarray, np.ndarray, int]]:
+        """Return image metadata (one record), stored bytes and label for each position."""
+        cv2.setNumThreads(1)  # its thread pool does not survive a fork
+        return [self.encode(position) for position in positions]
+
+    def encode(self, position: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Encode one sample; ``ValueError`` names it if that fails."""
+        stored = np.empty(0, np.uint8)
+
+        def keep(size: int) -> tuple[int, np.ndarray]:
+            nonlocal stored
+            stored = np.empty(size, np.uint8)
+            return 0, stored
+
+        try:
+            image, label = self.samples[position]
+            record = np.zeros(1, self.field.metadata_type)
+            if self.options.write_mode == "proportion":
+                np.random.seed(position)  # FFCV draws from numpy's global generator
+            self.field.encode(record, image, keep)
+        except Exception as error:
+            raise ValueError(
+                f"cannot encode image {position} of the {self.split} split: {error}"
+            ) from error
+        return record, stored, int(label)
+
+
+def write_file(path: Path, encoder: Encoder, page_size: int, workers: int, progress: tqdm) -> None:
+    """Write header, field descriptions, metadata, pages of images, and the allocation table."""
+    samples = len(encoder.samples)
+    fields = {"image": encoder.field, "label": IntField(), "index": IntField()}
+    header = np.zeros((), HeaderType)
+    header["version"] = CURRENT_VERSION
+    header["num_fields"] = len(fields)
+    header["page_size"] = page_size
+    header["num_samples"] = samples
+    descriptions = describe(fields)
+    metadata = np.zeros(samples, get_metadata_type(list(fields.values())))
+    table = np.zeros(samples, ALLOC_TABLE_TYPE)
+    end = align_to_page(header.nbytes + descriptions.nbytes + metadata.nbytes, page_size)
+    jobs = (range(i, min(i + CHUNK, samples)) for i in range(0, samples, CHUNK))
+    encoded = ordered_map(encoder, jobs, workers)
+    with closing(encoded), open(path, "wb") as file:
+        index = 0
+        for chunk in encoded:
+            for record, stored, label in chunk:
+                start = place(end, stored.nbytes, page_size)
+                file.seek(start)
+                file.write(stored.data)
+                end = start + stored.nbytes
+                record["data_ptr"] = start
+                metadata[index] = (record[0], label, index)
+                table[index] = (index, start, stored.nbytes)
+                index += 1
+            progress.update(len(chunk))
+        header["alloc_table_ptr"] = file.seek(align_to_page(end, page_size))
+        file.write(table.tobytes())
+        file.seek(0)
+        file.write(header.tobytes() + descriptions.tobytes() + metadata.tobytes())
+
+
+def describe(fields: Mapping[str, Field]) -> np.ndarray:
+    """Return FFCV's descriptions of ``fields``, from which a reader finds their decoders."""
+    type_ids = {kind: number for number, kind in TYPE_ID_HANDLER.items()}
+    descriptions = np.zeros(len(fields), FieldDescType)
+    for description, (name, field) in zip(descriptions, fields.items(), strict=True):
+        description["type_id"] = type_ids[type(field)]
+        description["name"][: len(name)] = np.frombuffer(name.encode("ascii"), np.uint8)
+        description["arguments"][:] = field.to_binary()[0]
+    return descriptions
+
+
+def place(end: int, size: int, page_size: int) -> int:
+    """Return where ``size`` bytes go after ``end``: no sample may cross a page's end."""
+    if size > page_size:
+        raise PageTooSmallError(size)
+    fits = end % page_size + size <= page_size
+    return end if fits else align_to_page(end, page_size)
+
+
+def write_beton(
+    path: Path,
+    samples: Sequence[Sample],
+    options: FieldOptions,
+    workers: int,
+    page_size: int = MIN_PAGE_SIZE,
+) -> None:
+    """Write ``samples`` to ``path`` with the fields image, label and index (position).
+
+    Args:
+        path: the file; its stem names the split in progress and errors.
+        samples: pairs of an image ([H,W,3] uint8 or a PIL image in RGB) and a label.
+        options: how images are stored.
+        workers: processes that encode; the file does not depend on it.
+        page_size: power of 2; the smallest that FFCV allows serves random access best. A larger
+            one is taken where a sample needs it.
+
+    Raises:
+        ValueError: an image that cannot be encoded, a dead worker, a full disk.
+    """
+    encoder = Encoder(samples, options, path.stem)
+    try:
+        with progress_bar(len(samples), f"writing {path.stem}") as progress:
+            write_file(path, encoder, page_size, workers, progress)
+    except PageTooSmallError as error:
+        page_size = 1 << (error.size - 1).bit_length()
+        if page_size >= MAX_PAGE_SIZE:
+            raise ValueError(f"{path.stem}: {error}, more than FFCV can store") from error
+        write_beton(path, samples, options, workers, page_size)
+    except OSError as error:
+        raise ValueError(
+            f"cannot write {path}: {error.strerror}; free some space or choose another --out"
+        ) from error

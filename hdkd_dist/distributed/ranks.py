@@ -1,0 +1,198 @@
+"""What the ranks tell each other. Every rank calls these, in the same order."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cache
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+Value = TypeVar("Value")
+
+# Preparing and copying data may take a rank hours; the watchdog sees to ranks that hang.
+PATIENCE = timedelta(days=7)
+
+
+def world_size() -> int:
+    """The number of ranks, from the launcher's environment."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def rank() -> int:
+    """This process's rank, from the launcher's environment."""
+    return int(os.environ.get("RANK", 0))
+
+
+def local_rank() -> int:
+    """This process's rank on its node, from the launcher's environment."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def local_world_size() -> int:
+    """The number of ranks on this node, from the launcher's environment."""
+    return int(os.environ.get("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", world_size())))
+
+
+def complete_environment() -> None:
+    """Let a run start without a launcher, as a single rank: ``python hdkd_dist/train.py``.
+
+    Raises:
+        ValueError: if a launcher has started several processes and not told them their ranks;
+            each would train alone.
+    """
+    if "RANK" in os.environ:
+        return
+    for variable in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
+        if int(os.environ.get(variable, 1)) > 1:
+            raise ValueError(
+                f"{variable} is {os.environ[variable]} but RANK is not set: each task needs RANK, "
+                "LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT"
+            )
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    os.environ.update(alone, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+
+
+class RankFault(ValueError):
+    """A fault that not all ranks have; the rank that has it speaks (see ``cli.fail``)."""
+
+    one_rank = True
+
+
+@cache
+def host_group() -> dist.ProcessGroup:
+    """The ranks talking on the host, beside the devices' traffic; the first call is collective.
+
+    Its collectives take CPU tensors and never make a device wait.
+    """
+    return dist.new_group(backend="gloo", timeout=PATIENCE)
+
+
+def from_leader(value: Callable[[], Value]) -> Value:
+    """What rank 0 finds by ``value()``, on every rank; collective.
+
+    Raises:
+        ValueError: what ``value`` raised on rank 0; the other ranks exit with status 2.
+    """
+    box: list[Value | None] = [None]
+    with agreement():
+        if rank() == 0:
+            box = [value()]
+    dist.broadcast_object_list(box, src=0, group=host_group(), device=torch.device("cpu"))
+    return box[0]
+
+
+def leader_tries(action: Callable[[], None]) -> str | None:
+    """``action()`` on rank 0; why it failed, if it did, on every rank; collective."""
+    fault: list[str | None] = [None]
+    if rank() == 0:
+        try:
+            action()
+        except (OSError, RuntimeError) as error:
+            fault = [str(error)]
+    dist.broadcast_object_list(fault, src=0, group=host_group(), device=torch.device("cpu"))
+    return fault[0]
+
+
+@contextmanager
+def agreement() -> Iterator[None]:
+    """A part of the set-up that succeeds on all ranks or ends all of them; collective.
+
+    The first rank that fails says why; the others, on whatever node, leave with status 2 instead
+    of waiting for it. The part itself must not communicate.
+    """
+    fault: ValueError | None = None
+    try:
+        yield
+    except ValueError as error:
+        fault = error
+    speaker = torch.tensor(dist.get_world_size() if fault is None else rank())
+    dist.all_reduce(speaker, op=dist.ReduceOp.MIN, group=host_group())
+    if fault is not None and int(speaker) == rank():
+        raise RankFault(str(fault)) from fault
+    if int(speaker) < dist.get_world_size():
+        sys.exit(2)
+
+
+def mean_over_ranks(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The elementwise mean of each tensor over all ranks, in one collective.
+
+    Summed and then divided, for not every backend can average.
+    """
+    if dist.get_world_size() == 1:
+        return list(tensors)
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """The elementwise sum over all ranks."""
+    total = tensor.clone()
+    dist.all_reduce(total)
+    return total
+
+
+def agree(replica: Tensor) -> tuple[Tensor, Tensor]:
+    """A tensor that every rank should hold alike, and by how much the ranks differ.
+
+    The replicas' elementwise maximum is taken: unlike a mean it is equal to the bit to replicas
+    that agree, for any number of ranks, and the difference to the minimum shows a drift, which
+    averaging would hide. What is not finite shows as a difference too.
+
+    Args:
+        replica: [m].
+
+    Returns:
+        The maximum over ranks [m], and the largest difference of any entry, without dimensions.
+    """
+    extremes = torch.cat([replica, -replica])
+    dist.all_reduce(extremes, op=dist.ReduceOp.MAX)
+    highest, negated_lowest = extremes.chunk(2)
+    return highest, (highest + negated_lowest).abs().amax()
+
+
+def gather_from_ranks(tensor: Tensor) -> Tensor:
+    """[…] on each rank → [R, …] on every rank."""
+    parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, tensor)
+    return torch.stack(parts)
+
+
+NOTHING, SAVE = 0, 1  # a signal's number asks to stop
+
+
+class Ballot:
+    """One number per rank and step, of which the highest counts.
+
+    The votes travel on the host while the step is computed and are looked at one step later, when
+    they have long arrived: neither a device nor, in general, the host waits.
+    """
+
+    def __init__(self) -> None:
+        self._votes: torch.Tensor | None = None
+        self._work: dist.Work | None = None
+
+    def cast(self, vote: int) -> int:
+        """Hand in this rank's vote; the highest one of the call before. Every rank calls it."""
+        agreed = NOTHING
+        if self._work is not None:
+            self._work.wait()
+            agreed = int(self._votes)
+        self._votes = torch.tensor(vote)
+        self._work = dist.all_reduce(
+            self._votes, op=dist.ReduceOp.MAX, group=host_group(), async_op=True
+        )
+        return agreed

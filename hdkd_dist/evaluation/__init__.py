@@ -1,0 +1,1 @@
+"""Measuring finished runs: accuracy per exit, thresholds, budgets; needs FFCV."""

@@ -1,0 +1,282 @@
+"""Evaluating finished runs: their splits are read with FFCV, their folders get the results."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hdkd_dist.data.manifest import ImageFormat, Manifest, data_folder, read_manifest
+from hdkd_dist.data.normalize import Normalize
+from hdkd_dist.data.preparing.workers import progress_bar
+from hdkd_dist.data.streams import Reading, SplitReader, evaluation_pass
+from hdkd_dist.evaluation import figures
+from hdkd_dist.evaluation.figures import draw_easy_and_hard
+from hdkd_dist.evaluation.measures import (
+    COMPARED,
+    Evaluation,
+    anytime_rows,
+    best_of_networks,
+    budgeted_results,
+    evaluate_outputs,
+    latency_results,
+)
+from hdkd_dist.inference.confidence import CONFIDENCES
+from hdkd_dist.inference.latency import measure_stages, sizes_up_to
+from hdkd_dist.inference.outputs import Outputs, collect_outputs, save_outputs
+from hdkd_dist.models import MultiExitNetwork, exit_costs, resolve
+from hdkd_dist.runs.network import load_network, read_run, trained_on
+from hdkd_dist.runs.results import budget_table, read_results, table, update_results
+
+SPLITS = {"validation": "metaval", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What ``evaluate.py`` was asked for."""
+
+    data: str | None
+    batch: int
+    workers: int
+    confidence: str
+    latency_batch: int
+    save_logits: bool
+
+
+def named_runs(run: Sequence[str] | str) -> list[Path]:
+    """The folders of ``--run A --run B`` or ``--run A,B``.
+
+    Raises:
+        ValueError: if one is named twice.
+    """
+    words = [run] if isinstance(run, str) else run
+    names = [name.strip() for word in words for name in str(word).split(",")]
+    if not all(names) or len(set(names)) != len(names):
+        raise ValueError(f"--run needs the folders of different runs, not {', '.join(names)}")
+    return [Path(name) for name in names]
+
+
+def manifest_of(folder: Path, data: str | None) -> Manifest:
+    """The data set that a run is evaluated on: its own, unless ``data`` names another."""
+    named = read_run(folder)["hdkd"]["data"]["path"] if data is None else str(data)
+    return read_manifest(data_folder(named))
+
+
+def check_classes(folder: Path, own: Manifest, measured: Manifest) -> None:
+    """Refuse data whose labels mean something else than those that a run was trained with."""
+    if own.classes == measured.classes:
+        return
+    pairs = enumerate(zip_longest(own.classes, measured.classes), start=1)
+    place, (ours, theirs) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
+    raise ValueError(
+        f"{measured.folder} has {len(measured.classes)} classes and {folder} was trained on "
+        f"{len(own.classes)}; the first to differ is number {place}, {theirs!r} instead of "
+        f"{ours!r}: give data with the same classes"
+    )
+
+
+def check_own_data(folder: Path, own: Manifest, found: Manifest) -> None:
+    """Refuse to note results of other splits, which may hold what the run was trained on."""
+    if own.digest != found.digest:
+        raise ValueError(
+            f"{found.folder} is no longer what {folder} was trained on (its splits have another "
+            f"sha256): prepare it again as it was, or measure on it with --data {found.folder}"
+        )
+
+
+def check_writable(folders: Sequence[Path]) -> None:
+    """Refuse folders that results cannot be written to."""
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"cannot write results to {folder}: {error.strerror}") from None
+        if not os.access(folder, os.W_OK):
+            raise ValueError(f"cannot write results to {folder}: you may not write there")
+
+
+def check_request(folders: Sequence[Path], options: Options, out: Path) -> None:
+    """Find what is wrong before the long work.
+
+    Raises:
+        ValueError: for impossible options, runs on different images or classes, weights or results
+            that are damaged, or folders that cannot be written.
+    """
+    numbers = {
+        "--batch": options.batch,
+        "--workers": options.workers,
+        "--latency_batch": options.latency_batch,
+    }
+    for flag, value in numbers.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{flag} must be a whole number from 1 on, not {value!r}")
+    if options.confidence not in CONFIDENCES:
+        known = " or ".join(CONFIDENCES)
+        raise ValueError(f"--confidence must be {known}, not {options.confidence!r}")
+    manifests = [manifest_of(folder, options.data) for folder in folders]
+    for folder, manifest in zip(folders, manifests, strict=True):
+        own = trained_on(folder) or manifest
+        check_classes(folder, own, manifest)
+        if options.data is None:
+            check_own_data(folder, own, manifest)
+        load_network(folder, read_run(folder), len(manifest.classes))
+        read_results(folder)
+    for split in SPLITS.values():
+        if len({manifest.splits[split].sha256 for manifest in manifests}) > 1:
+            raise ValueError(
+                f"the runs have different {split} splits: one curve needs one data set, see --data"
+            )
+    written = list(folders) if options.data is None else []
+    check_writable([*written, out] if len(folders) > 1 else written)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A prepared data set as one network reads it.
+
+    Attributes:
+        manifest: of the data set.
+        trained: the image format, mean and standard deviation that the network was trained with.
+        image_size: pixels per side.
+        batch: images at a time.
+        reading: where to, and with how many threads.
+    """
+
+    manifest: Manifest
+    trained: ImageFormat
+    image_size: int
+    batch: int
+    reading: Reading
+
+    _readers: dict[str, SplitReader] = field(default_factory=dict)
+
+    def reader(self, split: str) -> SplitReader:
+        """One split, without augmentation.
+
+        Readers stay: numba prints a traceback where one is let go of while another compiles.
+        """
+        if split not in self._readers:
+            self._readers[split] = SplitReader(
+                self.manifest,
+                split,
+                image_size=self.image_size,
+                batch=self.batch,
+                reading=self.reading,
+                augment=False,
+            )
+        return self._readers[split]
+
+    def outputs(self, network: MultiExitNetwork, split: str) -> Outputs:
+        """Every exit's logits on every image of a split, once each."""
+        reader = self.reader(split)
+        normalize = Normalize.of(self.trained["mean"], self.trained["std"], self.reading.device)
+        with progress_bar(reader.samples, f"evaluating {split}") as progress:
+
+            def batches() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+                for part in evaluation_pass(reader, rank=0, world_size=1):
+                    yield part.images, part.labels, part.indices
+                    progress.update(len(part.labels))
+
+            return collect_outputs(lambda images: network(normalize(images)), batches())
+
+    def images(self, split: str, positions: Sequence[int]) -> Tensor:
+        """Some images of a split, [B, 3, H, W] uint8 on the CPU, in the order of ``positions``."""
+        parts = self.reader(split).read(torch.tensor(positions).numpy())
+        return torch.cat([part.images.cpu() for part in parts])
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A run and its results."""
+
+    folder: Path
+    manifest: Manifest
+    results: Mapping[str, Any]
+
+
+def evaluate_run(folder: Path, options: Options) -> Evaluated:
+    """Evaluate one run; its folder gets the results and pictures unless the data are others.
+
+    Raises:
+        ValueError: for a folder, weights or data that do not fit.
+    """
+    config = read_run(folder)
+    manifest = manifest_of(folder, options.data)
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    network = load_network(folder, config, len(manifest.classes)).to(device)
+    model = config["hdkd"]["model"]
+    image_size = resolve(model["preset"], model["overrides"]).input_size
+    trained = (trained_on(folder) or manifest).image
+    reading = Reading(device, options.workers)
+    source = Source(manifest, trained, image_size, options.batch, reading)
+    outputs = {name: source.outputs(network, split) for name, split in SPLITS.items()}
+    evaluation = evaluate_outputs(
+        exit_costs(network, image_size), **outputs, kind=options.confidence
+    )
+    times = measure_stages(network, image_size, sizes_up_to(options.latency_batch))
+    budgeted = budgeted_results(evaluation)
+    timed = latency_results(budgeted["budgeted"], times, device)
+    results = {"exits": anytime_rows(evaluation), **budgeted, **timed}
+    drawn = []
+    if options.data is None:  # before anything is printed: nobody may be reading
+        if options.save_logits:
+            for name, each in outputs.items():
+                save_outputs(each, folder / "logits" / f"{name}.safetensors")
+        update_results(folder, results)
+        title = f"{model['preset']} on {manifest.name}"
+        drawn = draw(folder / "figures", title, evaluation, results, source)
+    print(f"{folder}, {manifest.name}")
+    print(table(results["exits"]))
+    print(budget_table(results["budgeted"][COMPARED]))
+    if drawn:
+        print(f"{folder}: results.json, {', '.join(file.name for file in drawn)}")
+    return Evaluated(folder, manifest, results)
+
+
+def draw(
+    folder: Path, title: str, evaluation: Evaluation, results: Mapping[str, Any], source: Source
+) -> list[Path]:
+    """Draw a network's pictures; returns the files."""
+    names = ("anytime", "budgeted", "exits_taken", "reliability", "easy_and_hard")
+    anytime, budgeted, taken, reliability, grid = (folder / f"{name}.png" for name in names)
+    figures.draw_anytime(results["exits"], title, anytime)
+    figures.draw_budgeted(results, evaluation.test, title, budgeted)
+    figures.draw_exits_taken(results["budgeted"], taken)
+    figures.draw_reliability(evaluation, reliability)
+    drawn = [anytime, budgeted, taken, reliability]
+    rows = results["budgeted"]
+    if draw_easy_and_hard(
+        evaluation,
+        rows[len(rows) // 2],
+        source.manifest.classes,
+        lambda places: source.images("test", places),
+        grid,
+    ):
+        drawn.append(grid)
+    return drawn
+
+
+def compare_runs(evaluated: Sequence[Evaluated], out: Path) -> None:
+    """Write and draw one curve: for each budget the network that validation finds best."""
+    names = short_names([each.folder for each in evaluated])
+    networks = {name: each.results["budgeted"] for name, each in zip(names, evaluated, strict=True)}
+    best = best_of_networks(networks)
+    text = json.dumps({"networks": names, "budgeted": best}, indent=1) + "\n"
+    (out / "curve.json").write_text(text, encoding="utf-8")
+    file = out / "networks.png"
+    figures.draw_networks(networks, best, evaluated[0].manifest.name, file)
+    print(budget_table(best[COMPARED]))
+    print(f"{out}: curve.json, {file.name}")
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """The folders' own names, or their paths where two have the same."""
+    names = [folder.resolve().name for folder in folders]
+    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]

@@ -1,0 +1,180 @@
+"""Everything that is known about a trained network, from its outputs on two splits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hdkd_dist.evaluation.thresholds import (
+    DEFAULT_SEARCH,
+    SEARCHES,
+    budget_rows,
+    budgets_between,
+    compare,
+)
+from hdkd_dist.inference.confidence import (
+    CONFIDENCES,
+    Judged,
+    fitted_temperatures,
+    judge,
+    reliability,
+)
+from hdkd_dist.inference.latency import Rows, StageTimes, in_time
+from hdkd_dist.inference.outputs import Outputs
+from hdkd_dist.models import ExitCosts
+from hdkd_dist.models.accuracy import count_correct
+from hdkd_dist.runs.results import exit_rows
+
+COMPARED = slice(2, None, 4)  # ten of the 41 budgets
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A network's outputs as exit policies see them.
+
+    Attributes:
+        costs: per exit.
+        outputs: of the validation and the test split.
+        kind: of the confidence, a key of ``CONFIDENCES``.
+        temperatures: [K], of that kind.
+        fitted: [K], that calibrate.
+        validation: finds thresholds.
+        test: measures them.
+    """
+
+    costs: ExitCosts
+    outputs: dict[str, Outputs]
+    kind: str
+    temperatures: Tensor
+    fitted: Tensor
+    validation: Judged
+    test: Judged
+
+
+def evaluate_outputs(
+    costs: ExitCosts, validation: Outputs, test: Outputs, kind: str = "calibrated"
+) -> Evaluation:
+    """Fit the temperatures on validation and judge both splits.
+
+    Raises:
+        ValueError: for outputs that are not finite.
+    """
+    for name, outputs in (("validation", validation), ("test", test)):
+        if not outputs.logits.isfinite().all():
+            raise ValueError(
+                f"the network's outputs on the {name} split are not finite: train it again"
+            )
+    fitted = fitted_temperatures(validation.logits, validation.labels)
+    temperatures = CONFIDENCES[kind](validation.logits, validation.labels)
+    return Evaluation(
+        costs=costs,
+        outputs={"val": validation, "test": test},
+        kind=kind,
+        temperatures=temperatures,
+        fitted=fitted,
+        validation=judge(validation, temperatures, fitted),
+        test=judge(test, temperatures, fitted),
+    )
+
+
+def anytime_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """One row per exit: cost and accuracy."""
+    counts = [
+        count_correct(lambda logits: logits, [(each.logits, each.labels)], len(each.logits))
+        for each in (evaluation.outputs["val"], evaluation.outputs["test"])
+    ]
+    return exit_rows(evaluation.costs, *counts)
+
+
+def calibration_errors(evaluation: Evaluation) -> dict[str, dict[str, list[float]]]:
+    """Expected calibration error per split, kind of confidence and exit."""
+    temperatures = {
+        "max_probability": torch.ones_like(evaluation.fitted),
+        "calibrated": evaluation.fitted,
+    }
+    errors: dict[str, dict[str, list[float]]] = {}
+    for split, outputs in evaluation.outputs.items():
+        errors[split] = {}
+        for kind, values in temperatures.items():
+            judged = judge(outputs, values, values)
+            pairs = zip(judged.confidence, judged.top1, strict=True)
+            errors[split][kind] = [reliability(*pair).error for pair in pairs]
+    return errors
+
+
+def budgeted_results(evaluation: Evaluation) -> dict[str, Any]:
+    """The keys of ``results.json`` about budgets in multiply-adds, and about confidence."""
+    mmac = evaluation.costs.mmac
+    budgets = budgets_between(mmac)
+    by_search = {
+        search: budget_rows(evaluation.validation, evaluation.test, mmac, budgets, search=search)
+        for search in SEARCHES
+    }
+    ours = by_search.pop(DEFAULT_SEARCH)
+    return {
+        "budgeted": ours,
+        **{f"budgeted_{search}": rows for search, rows in by_search.items()},
+        "search": {
+            "default": DEFAULT_SEARCH,
+            "gain": {
+                search: compare(evaluation.test, ours[COMPARED], rows[COMPARED])
+                for search, rows in by_search.items()
+            },
+        },
+        "confidence": {
+            "kind": evaluation.kind,
+            "temperatures": evaluation.temperatures.tolist(),
+            "calibration_temperatures": evaluation.fitted.tolist(),
+            "ece": calibration_errors(evaluation),
+        },
+    }
+
+
+def latency_results(rows: Rows, times: StageTimes, device: torch.device) -> dict[str, Any]:
+    """The keys of ``results.json`` about time, for the largest batch measured.
+
+    Args:
+        rows: the table of budgets in multiply-adds; of its policies the most expensive one that is
+            expected to be in time is taken, as ``predict.py`` does.
+        times: of the stages.
+        device: on which they were measured.
+    """
+    batch = times.sizes[-1]
+    expected = [times.expected_ms(batch, row["val_shares"]) for row in rows]
+    timed = []
+    for budget in budgets_between([min(expected), max(expected)])[COMPARED].tolist():
+        row = in_time(rows, times, batch, budget)[-1]
+        ms = {"ms": times.expected_ms(batch, row["shares"])}
+        timed.append({"budget_ms": budget, **ms, **{k: row[k] for k in row if k != "budget_mmac"}})
+    return {
+        "latency": {
+            "batch": batch,
+            "device": str(device),
+            "threads": torch.get_num_threads(),
+            "ms_per_image": times.ms_per_image(batch),
+        },
+        "budgeted_ms": timed,
+    }
+
+
+def best_of_networks(networks: dict[str, Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """For each budget the network and policy that validation finds best.
+
+    Args:
+        networks: name → rows of its budgeted table.
+
+    Returns:
+        rows of those tables, with ``network``; their test accuracy is the paper's curve.
+    """
+    rows = [{**row, "network": name} for name, table in networks.items() for row in table]
+    budgets = [row["budget_mmac"] for row in rows]
+    best = []
+    for budget in budgets_between([min(budgets), max(budgets)]).tolist():
+        affordable = [row for row in rows if row["budget_mmac"] <= budget * (1 + 1e-9)]
+        chosen = max(affordable, key=lambda row: row["val_top1"])
+        best.append({**chosen, "budget_mmac": budget})
+    return best

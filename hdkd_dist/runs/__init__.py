@@ -1,0 +1,1 @@
+"""A run's folder: its names, files, readers and writers; no training and no pictures."""

@@ -1,0 +1,1 @@
+"""Checkpoints: their files, what they hold, resuming from them, and when they are saved."""

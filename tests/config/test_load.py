@@ -1,0 +1,215 @@
+"""One configuration file: validated, overridden, resolved; faults in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hdkd_dist.config.load import load_config, parse_settings
+from hdkd_dist.method.weights import METHODS
+from hdkd_dist.models import resolve
+
+SHIPPED = Path(__file__).parents[2] / "ds_configs"
+
+
+@pytest.fixture
+def file(tmp_path):
+    content = {
+        "train_batch_size": 64,
+        "optimizer": {"type": "SGD", "params": {"momentum": 0.9}},
+        "hdkd": {
+            "model": {"preset": "msdnet-digits"},
+            "schedule": {
+                "epochs": 30,
+                "base_lr": 0.1,
+                "base_batch": 64,
+                "milestones": [15, 20],
+                "warmup_epochs": 3,
+            },
+        },
+    }
+    path = tmp_path / "small.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("method", METHODS)
+def test_shipped_configurations_work_with_every_method(path, method):
+    config = load_config(path, {"hdkd.method": method}, world_size=2)
+    assert config.hdkd.method == method
+    assert config.share.world_size == 2
+    assert resolve(config.hdkd.model.preset, config.hdkd.model.overrides)
+    assert not config.hdkd.model.overrides
+
+
+def test_resolved_configuration_repeats_the_run(file, tmp_path):
+    config = load_config(file, {"hdkd.gamma.lr": 0.02}, world_size=2, epochs=10)
+    again = tmp_path / "again.json"
+    again.write_text(json.dumps(config.as_json()))
+    assert load_config(again, {}, world_size=2) == config
+
+
+def test_section_is_split_off(file):
+    config = load_config(file, {}, world_size=1)
+    assert "hdkd" not in config.deepspeed
+    assert config.deepspeed["optimizer"]["params"] == {"momentum": 0.9}
+
+
+def test_epochs_scale_the_schedule_along(file):
+    schedule = load_config(file, {}, 1, epochs=6).hdkd.schedule
+    assert (schedule.epochs, schedule.milestones) == (6, (3.0, 4.0))
+    assert schedule.warmup_epochs == pytest.approx(0.6)
+
+
+def test_run_folder_names_the_run(file):
+    config = load_config(file, {"hdkd.method": "dbt", "hdkd.run.seed": 3}, 1)
+    assert config.hdkd.run.out == "runs/small-dbt-seed3"
+
+
+@pytest.mark.parametrize(
+    ("given", "ranks", "expected"),
+    [
+        ({}, 1, (64, 1)),
+        ({}, 4, (16, 1)),
+        ({"gradient_accumulation_steps": 4}, 2, (8, 4)),
+        ({"train_micro_batch_size_per_gpu": 8}, 2, (8, 4)),
+        ({"train_micro_batch_size_per_gpu": 8}, 16, (4, 1)),  # more ranks than it needs
+        ({"train_micro_batch_size_per_gpu": 24}, 1, (16, 4)),  # the most that divides the batch
+        ({"train_micro_batch_size_per_gpu": 8, "gradient_accumulation_steps": 8}, 1, (8, 8)),
+    ],
+)
+def test_batch_is_split_among_ranks_and_accumulation(file, given, ranks, expected):
+    config = load_config(file, given, ranks)
+    share = config.share
+    assert (share.batch, share.world_size) == (64, ranks)
+    assert (share.micro_batch, share.accumulation) == expected
+    assert config.deepspeed["train_micro_batch_size_per_gpu"] == expected[0]
+
+
+@pytest.mark.parametrize("ranks", [1, 8, 16, 32, 128, 1024])
+def test_imagenet_runs_on_any_number_of_gpus_that_divides_its_batch(ranks):
+    config = load_config(SHIPPED / "imagenet.json", {}, ranks)
+    assert config.share.world_size == ranks
+    assert config.share.micro_batch <= 64
+
+
+def test_other_keys_and_optimizers_of_deepspeed_are_its_own(file):
+    given = {
+        "flops_profiler": {"enabled": False},
+        "something_new": 1,
+        "optimizer": {"type": "AdamW", "params": {"torch_adam": True}},
+    }
+    config = load_config(file, {**given, "hdkd.method": "dbt"}, 1)
+    assert given.items() <= config.deepspeed.items()
+
+
+def test_fixed_weights_allow_any_optimizer(file):
+    given = {"hdkd.gamma.init": "fixed:runs/one", "optimizer": {"type": "AdamW"}}
+    assert load_config(file, given, 1).hdkd.method == "hdkd"
+
+
+def test_settings_on_the_command_line():
+    words = ["hdkd.gamma.lr=0.5", "hdkd.method=dbt", "hdkd.run.test=false", "x.y=[1, 2]"]
+    assert parse_settings(words) == {
+        "hdkd.gamma.lr": 0.5,
+        "hdkd.method": "dbt",
+        "hdkd.run.test": False,
+        "x.y": [1, 2],
+    }
+
+
+FAULTS = {
+    "unknown setting": (
+        {"hdkd.gamma.learning_rate": 1},
+        "hdkd.gamma.learning_rate is not a setting: did you mean",
+    ),
+    "misspelt section": ({"hdkd.scedule": {}}, "hdkd.scedule .*did you mean schedule"),
+    "unknown method": ({"hdkd.method": "hdkt"}, "hdkd.method is 'hdkt' .*did you mean hdkd"),
+    "wrong type": ({"hdkd.schedule.epochs": "many"}, "hdkd.schedule.epochs is 'many'"),
+    "out of bounds": ({"hdkd.gamma.alpha": 2}, "hdkd.gamma.alpha is 2: .*less than or equal to 1"),
+    "union": ({"hdkd.loss.temperature": "hot"}, "hdkd.loss.temperature is 'hot'"),
+    "unknown gamma start": ({"hdkd.gamma.init": "zeros"}, "hdkd.gamma.init is 'zeros'"),
+    "missing": ({"hdkd.schedule": {"epochs": 1, "base_lr": 1}}, "schedule.base_batch is missing"),
+    "ZeRO 3": ({"zero_optimization.stage": 3}, "ZeRO stage 3 shards the parameters"),
+    "pure bf16": ({"bf16.enabled": True}, "pure bf16 engine .*torch_autocast"),
+    "pure fp16": ({"fp16.enabled": True}, "pure fp16 engine .*torch_autocast"),
+    "fp16 autocast": (
+        {"torch_autocast": {"enabled": True, "dtype": "float16"}},
+        "torch_autocast.dtype is 'float16' but must be bfloat16",
+    ),
+    "autocast without a type": ({"torch_autocast": {"enabled": True}}, "dtype is None"),
+    "ZeRO 3 as text": ({"zero_optimization": {"stage": "3"}}, "stage is '3' but must be 0, 1 or 2"),
+    "old bf16": ({"bfloat16.enabled": True}, "pure bfloat16 engine"),
+    "apex": ({"amp.enabled": True}, "pure amp engine"),
+    "no object": ({"zero_optimization": 2}, "zero_optimization is 2 but must be a JSON object"),
+    "no section": ({"hdkd": []}, 'section "hdkd" is .* but must be an object'),
+    "forgotten prefix": ({"gamma.lr": 0.3}, "gamma is a setting of this project: write hdkd.gamma"),
+    "unknown preset": ({"hdkd.model.preset": "msdnet-cifar-9"}, "hdkd.model: unknown preset"),
+    "unknown override": ({"hdkd.model.overrides": {"grwth": 1}}, "nearest known name is 'growth'"),
+    "classes": ({"hdkd.model.overrides": {"num_classes": 5}}, "the data set has its classes"),
+    "second learning rate": ({"optimizer.params.lr": 1}, "optimizer.params.lr would be ignored"),
+    "second schedule": ({"scheduler": {"type": "WarmupLR"}}, "belongs into hdkd.schedule"),
+    "automatic batch": ({"train_batch_size": "auto"}, "train_batch_size is 'auto' but must be"),
+    "online with Adam": (
+        {"hdkd.gamma.lookahead": "online", "optimizer": {"type": "Adam"}},
+        "cannot work with the optimizer Adam",
+    ),
+    "online with clipping": (
+        {"hdkd.gamma.lookahead": "online", "gradient_clipping": 1.0},
+        "cannot work with gradient_clipping",
+    ),
+    "compiled graph twice": (
+        {"hdkd.gamma.lookahead": "lookahead_keep_graph", "hdkd.model.compile": True},
+        "a compiled network frees in the first: .*leave out hdkd.model.compile",
+    ),
+    "kept graph with accumulation": (
+        {"hdkd.gamma.lookahead": "lookahead_keep_graph", "gradient_accumulation_steps": 2},
+        "keeps the graph of the whole training batch",
+    ),
+    "no batch": ({"train_batch_size": None}, "needs train_batch_size"),
+    "no accumulation": ({"gradient_accumulation_steps": 0}, "steps is 0 but must be a positive"),
+    "negative micro-batch": (
+        {"train_micro_batch_size_per_gpu": -1},
+        "is -1 but must be a positive",
+    ),
+    "batch not divided": ({"train_batch_size": 63}, "batch of 63 cannot be divided among 2 rank"),
+    "sizes that contradict": (
+        {"train_micro_batch_size_per_gpu": 16, "gradient_accumulation_steps": 4},
+        "64 is not train_micro_batch_size_per_gpu 16 × 4 accumulation",
+    ),
+    "misspelt key of DeepSpeed": (
+        {"gradient_cliping": 1.0},
+        "gradient_cliping is not a key of DeepSpeed: did you mean gradient_clipping",
+    ),
+    "misspelt optimizer": (
+        {"optimizer.type": "SDG"},
+        "optimizer.type is 'SDG', which neither .*: did you mean SGD",
+    ),
+    "optimizer in small letters": ({"optimizer.type": "sgd"}, "'sgd', .*: did you mean SGD"),
+    "misspelt argument": (
+        {"optimizer.params.momentun": 0.9},
+        "params.momentun is no argument of SGD: did you mean momentum",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_named_in_one_line(file, fault):
+    overrides, message = FAULTS[fault]
+    with pytest.raises(ValueError, match=message) as caught:
+        load_config(file, overrides, world_size=2)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}"])
+def test_unreadable_files(tmp_path, content):
+    path = tmp_path / "broken.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=r"broken\.json"):
+        load_config(path, {}, 1)
+    with pytest.raises(ValueError, match="--set nonsense"):
+        parse_settings(["nonsense"])

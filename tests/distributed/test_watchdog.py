@@ -1,0 +1,68 @@
+"""A rank that dies or hangs ends all ranks, with a line that names it; on really started ranks."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from local_ranks import LocalRanks
+
+from hdkd_dist.distributed.signals import LOST
+
+SCRIPT = Path(__file__).with_name("watched_rank.py")
+WITHIN = 20  # seconds, of which the time limit of the script is 3
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts three ranks and waits until they work together; none outlives the test."""
+    started = []
+
+    def working(*words):
+        run = LocalRanks(SCRIPT, words, 3, tmp_path)
+        started.append(run)
+        end = time.monotonic() + 60
+        while run.output.count("working") < 3:
+            assert run.running, run.output
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        return run
+
+    yield working
+    for run in started:
+        run.send(signal.SIGKILL)
+
+
+def errors(run):
+    return [line for line in run.output.splitlines() if line.startswith("error")]
+
+
+@pytest.mark.parametrize(
+    ("number", "victim", "fate"),
+    [
+        (signal.SIGKILL, 2, "has ended unexpectedly"),
+        (signal.SIGSTOP, 2, "has given no sign of life for 3 s, last at step"),
+        (signal.SIGSTOP, 0, "has given no sign of life for 3 s"),
+    ],
+)
+def test_lost_rank_is_named_and_the_others_end(start, number, victim, fate):
+    run = start()
+    run.send(number, victim)
+    others = [process for rank, process in enumerate(run.processes) if rank != victim]
+    assert [process.wait(WITHIN) for process in others] == [LOST] * 2, run.output
+    run.send(signal.SIGKILL, victim)
+    run.wait()
+    (error,) = errors(run)
+    assert error.startswith(f"error: rank {victim} (on ")
+    assert fate in error
+    assert "--resume auto" in error
+
+
+def test_rank_that_no_longer_moves_is_named(start):
+    run = start("hang")
+    assert run.wait(WITHIN) == [LOST] * 3, run.output
+    (error,) = errors(run)
+    assert error.startswith("error: rank 1 (on ")
+    assert "has not moved for 3 s, at step 10, reading data" in error

@@ -1,0 +1,73 @@
+"""What becomes of a run when its checkpoints cannot be kept as they should be."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from ranks_harness import on_ranks
+from test_state import TWO_MICRO_BATCHES, Training
+
+from hdkd_dist.distributed.signals import StopRequests
+from hdkd_dist.distributed.watchdog import Pulse
+
+
+def save(folder, blocked):
+    """Save three times; the names of the checkpoints and what was said."""
+    from hdkd_dist.training.checkpointing.files import folders
+    from hdkd_dist.training.checkpointing.saver import Keeper, Origin
+
+    folder = Path(folder)
+    training = Training({**TWO_MICRO_BATCHES, "hdkd.checkpoint.keep": 1})
+    progress = training.progress
+    progress.validation = torch.ones(2, 3)
+    origin = Origin(config={}, data={}, records=dict)
+    keeper = Keeper(training.run, progress, folder, origin, StopRequests(), Pulse())
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        for step in (1, 2, 3):
+            if step == 3 and blocked:
+                (folder / "best").unlink()
+                (folder / "best/older").mkdir(parents=True)
+            progress.step = step
+            keeper.save(validation=float(step))
+    return [path.name for path in folders(folder)], said.getvalue()
+
+
+def attend(folder, minutes, steps, pause):
+    """The steps of the checkpoints of a training that is slow."""
+    from hdkd_dist.training.checkpointing.files import folders, read_checkpoint
+    from hdkd_dist.training.checkpointing.saver import Keeper, Origin
+
+    folder = Path(folder)
+    checkpoints = {"hdkd.checkpoint.every_minutes": minutes, "hdkd.checkpoint.keep": 99}
+    training = Training({**TWO_MICRO_BATCHES, **checkpoints})
+    origin = Origin(config={}, data={}, records=dict)
+    keeper = Keeper(training.run, training.progress, folder, origin, StopRequests(), Pulse())
+    for step in range(1, steps + 1):
+        training.progress.step = step
+        time.sleep(pause)
+        keeper.attend()
+    return [read_checkpoint(path).step for path in folders(folder)]
+
+
+def test_a_save_that_is_due_is_made_once(tmp_path):
+    first, second = on_ranks(2, attend, str(tmp_path), 1.5 / 60, 24, 0.25)
+    assert first == second
+    assert 1 <= len(first) <= 4  # in at least 6 s
+    assert all(later - earlier > 2 for earlier, later in pairwise(first))
+
+
+def test_only_the_last_are_kept(tmp_path):
+    assert on_ranks(1, save, str(tmp_path), False) == [(["step-00000003-evaluated"], "")]
+
+
+def test_checkpoint_that_is_written_counts_though_older_ones_stay(tmp_path):
+    ((names, said),) = on_ranks(1, save, str(tmp_path), True)
+    assert names == ["step-00000002-evaluated", "step-00000003-evaluated"]
+    assert "step-00000003-evaluated is written, but older ones were not removed" in said
+    assert "no checkpoint could be written" not in said

@@ -1,0 +1,58 @@
+"""How γ starts in a run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from hdkd_dist.config.settings import Settings
+from hdkd_dist.training.gamma import start_harmony
+
+EXITS = 3
+
+
+def start(method, init, seed=0):
+    settings = Settings.model_validate(
+        {
+            "method": method,
+            "model": {"preset": "msdnet-digits"},
+            "schedule": {"epochs": 1, "base_lr": 0.1, "base_batch": 8},
+            "gamma": {"init": init},
+            "run": {"seed": seed},
+        }
+    )
+    return start_harmony(settings, EXITS, torch.device("cpu"))
+
+
+def test_starts():
+    assert start("hdkd", "ds_like").gamma.tolist() == [1, 1, 1, 0.5, 0.5, 1]
+    assert start("hdkd", "dbt_like").gamma.tolist() == [1, 1, 1, 0, 1, 1]
+    assert not torch.equal(start("hdkd", "random", 1).gamma, start("hdkd", "random", 2).gamma)
+
+
+@pytest.mark.parametrize("init", ["random", "dbt_like", "fixed:somewhere"])
+@pytest.mark.parametrize("method", ["msdnet", "naive_dkd"])
+def test_fixed_methods_are_defined_by_their_weights(method, init):
+    with pytest.raises(ValueError, match=f"{method} has fixed weights, which define it"):
+        start(method, init)
+
+
+def test_fixed_weights_of_a_run(tmp_path):
+    kd = [[0, 0, 0], [0.25, 0, 0], [0, 0.75, 0]]
+    (tmp_path / "results.json").write_text(json.dumps({"gamma": {"ce": [1, 2, 3], "kd": kd}}))
+    harmony = start("hdkd", f"fixed:{tmp_path}")
+    assert harmony.gamma.tolist() == [1, 2, 3, 0.25, 0, 0.75]
+    assert harmony.optimizer is None
+    assert start("hdkd", f"fixed:{tmp_path / 'results.json'}").gamma.tolist()[2] == 3
+    with pytest.raises(ValueError, match="has weights that hdbt has not"):
+        start("hdbt", f"fixed:{tmp_path}")
+
+
+@pytest.mark.parametrize("content", ["{}", "{", '{"gamma": {"ce": [1], "kd": [[0]]}}'])
+def test_unusable_runs_are_refused(tmp_path, content):
+    file = tmp_path / "results.json"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=r"hdkd\.gamma\.init: .*results\.json"):
+        start("hdkd", f"fixed:{file}")
