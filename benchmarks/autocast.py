@@ -23,7 +23,7 @@ from torch import Tensor
 from hdkd_dist import cli
 from hdkd_dist.data.manifest import Manifest
 from hdkd_dist.data.normalize import Normalize
-from hdkd_dist.data.streams import Reading, SplitReader
+from hdkd_dist.data.streams import ReadOptions, SplitReader
 from hdkd_dist.evaluation.evaluate_run import manifest_of
 from hdkd_dist.method.functional import forward_of, in_bf16
 from hdkd_dist.method.hypergradient import Example, Forward, jvp, look_ahead, metaval_gradient
@@ -73,10 +73,10 @@ def trained(folder: Path, manifest: Manifest) -> Trained:
 def read_batches(manifest: Manifest, split: str, size: int, count: int, side: int) -> list[Example]:
     """The first batches of a shuffled split, augmented."""
     reader = SplitReader(
-        manifest, split, image_size=side, batch=size, reading=Reading(CPU), augment=True
+        manifest, split, image_size=side, batch=size, reading=ReadOptions(CPU), augment=True
     )
     order = torch.randperm(reader.samples, generator=torch.Generator().manual_seed(0))
-    return [batch.example for batch in reader.read(order[: size * count].numpy())]
+    return [batch.examples for batch in reader.read(order[: size * count].numpy())]
 
 
 def timed(seconds: dict[str, list[float]], name: str, call: Callable):

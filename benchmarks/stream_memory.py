@@ -34,11 +34,11 @@ def measure(data: str, os_cache: bool, batch: int, workers: int) -> dict[str, fl
     import torch
 
     from hdkd_dist.data.manifest import read_manifest
-    from hdkd_dist.data.order import Share
-    from hdkd_dist.data.streams import Reading, SplitReader, train_epoch
+    from hdkd_dist.data.order import BatchShare
+    from hdkd_dist.data.streams import ReadOptions, SplitReader, train_epoch
 
     manifest = read_manifest(data)
-    reading = Reading(torch.device("cpu"), workers, os_cache)
+    reading = ReadOptions(torch.device("cpu"), workers, os_cache)
     size = manifest.image["size"] or 224
     reader = SplitReader(
         manifest, "train", image_size=size, batch=batch, reading=reading, augment=True
@@ -47,7 +47,7 @@ def measure(data: str, os_cache: bool, batch: int, workers: int) -> dict[str, fl
     before = max((memory() for _ in warm_up), key=lambda found: found["own"])
     most = before
     start = time.perf_counter()
-    for step, _ in enumerate(train_epoch(reader, Share(batch), seed=0, epoch=1)):
+    for step, _ in enumerate(train_epoch(reader, BatchShare(batch), seed=0, epoch=1)):
         if step % 4 == 0:
             now = memory()
             most = {name: max(most[name], now[name]) for name in most}

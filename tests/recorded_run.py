@@ -12,7 +12,7 @@ from hdkd_dist.config.settings import Settings
 from hdkd_dist.method.objective import LossLayout
 from hdkd_dist.models import ExitCosts
 from hdkd_dist.runs.results import exit_rows, update_results
-from hdkd_dist.training.gamma import start_harmony
+from hdkd_dist.training.gamma import configured_weights, gamma_record
 from hdkd_dist.training.measure import Meter, Progress, Summary
 from hdkd_dist.training.reporter import Reporter
 from hdkd_dist.training.tracking import Tracker
@@ -41,12 +41,12 @@ def record_run(
     (folder / "config.json").write_text(json.dumps(config))
     layout = LossLayout(exits)
     device = torch.device("cpu")
-    harmony = start_harmony(chosen, exits, device)
-    harmony.average_ce = torch.ones(exits)
+    weights = configured_weights(chosen, exits, device)
+    weights.meta.average_ce = torch.ones(exits)
     epochs = chosen.schedule.epochs
     run = SimpleNamespace(
         engine=SimpleNamespace(module=SimpleNamespace(num_exits=exits)),
-        harmony=harmony,
+        weights=weights,
         settings=chosen,
         steps=epochs * STEPS,
         device=device,
@@ -54,15 +54,15 @@ def record_run(
     tracker = Tracker(folder, chosen.run, config)
     progress = Progress(Meter(exits, device))
     reporter = Reporter(run, tracker, progress)
-    growth = 0.01 * torch.arange(1, len(layout) + 1) * harmony.exists
+    growth = 0.01 * torch.arange(1, len(layout) + 1) * weights.exists
     for epoch in range(epochs):
         for step in range(epoch * STEPS + 1, (epoch + 1) * STEPS + 1):
-            if harmony.optimizer is not None:
-                harmony.gamma += growth
+            if weights.optimizer is not None:
+                weights.gamma += growth
             progress.pace.images += 8
             if step % 2 == 0:
                 losses = [1 / (step + place) for place in range(len(layout))]
-                norm = None if harmony.optimizer is None else 0.5
+                norm = None if weights.optimizer is None else 0.5
                 summary = Summary(losses, [10.0 * step] * exits, norm, 1.5)
                 reporter.step(step, epoch, 0.1, summary, progress.pace)
         counts = validation_counts(epoch, exits)
@@ -76,7 +76,7 @@ def record_run(
                 "method": chosen.method,
                 "dataset": "digits",
                 "exits": rows,
-                "gamma": harmony.record(layout),
+                "gamma": gamma_record(weights, layout),
                 "train": {"images_per_s": 123.0, "wait_fraction": 0.25, "seconds": 7200.0},
             },
         )

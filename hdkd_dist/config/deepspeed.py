@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from hdkd_dist.config.settings import Settings
-from hdkd_dist.data.order import Share
+from hdkd_dist.data.order import BatchShare
+from hdkd_dist.method.algorithm import LookAhead
 
 # Top-level keys that a run may want; DeepSpeed ignores a key that it does not know.
 KEYS = (
@@ -132,42 +133,36 @@ def check_engine(deepspeed: Mapping[str, Any], path: str | Path) -> None:
         raise ValueError(f"{path}: the schedule belongs into hdkd.schedule, not into scheduler")
 
 
-def check_look_ahead(deepspeed: Mapping[str, Any], settings: Settings, path: str | Path) -> None:
-    """Refuse a kind of look-ahead that the engine's steps do not allow."""
-    lookahead = settings.gamma.lookahead
-    if lookahead == "online":
-        check_online(deepspeed, path)
-    elif lookahead == "lookahead_keep_graph":
-        accumulation = deepspeed["gradient_accumulation_steps"]
-        if accumulation > 1:
-            raise ValueError(
-                f'{path}: hdkd.gamma.lookahead "lookahead_keep_graph" keeps the graph of the whole '
-                f"training batch, which {accumulation} accumulation steps are meant to avoid: "
-                'use "lookahead" or "online"'
-            )
-        if settings.model.compile:
-            raise ValueError(
-                f'{path}: hdkd.gamma.lookahead "lookahead_keep_graph" runs two backward passes '
-                "through one graph, which a compiled network frees in the first: use "
-                '"lookahead" or "online", or leave out hdkd.model.compile'
-            )
+def look_ahead_for(
+    lookahead: str, deepspeed: Mapping[str, Any], path: str | Path = "the configuration"
+) -> LookAhead:
+    """Resolve ``hdkd.gamma.lookahead``: auto is online where that is exact, otherwise lookahead.
+
+    Raises:
+        ValueError: if online is asked for and γ's part in the optimiser's step is not SGD's.
+    """
+    fault = online_fault(deepspeed)
+    if lookahead == "online" and fault:
+        raise ValueError(
+            f'{path}: hdkd.gamma.lookahead "online" differentiates a step of SGD and cannot '
+            f'work with {fault}: set hdkd.gamma.lookahead to "auto" or "lookahead", or use plain '
+            "SGD"
+        )
+    if lookahead == "auto":
+        return "lookahead" if fault else "online"
+    return "online" if lookahead == "online" else "lookahead"
 
 
-def check_online(deepspeed: Mapping[str, Any], path: str | Path) -> None:
-    """Refuse steps whose dependence on γ is not that of SGD (see ``gradient_share``)."""
+def online_fault(deepspeed: Mapping[str, Any]) -> str | None:
+    """Name what makes the optimiser's step depend on γ otherwise than SGD's does, if anything."""
     optimizer = deepspeed["optimizer"]
-    params = optimizer.get("params", {})
+    kind = optimizer.get("type", "SGD")
     faults = {
-        f"the optimizer {optimizer['type']}": optimizer["type"] != "SGD",
-        "dampening": params.get("dampening"),
+        f"the optimizer {kind}": kind != "SGD",
+        "dampening": optimizer.get("params", {}).get("dampening"),
         "gradient_clipping": deepspeed.get("gradient_clipping"),
     }
-    for fault, present in faults.items():
-        if present:
-            raise ValueError(
-                f'{path}: hdkd.gamma.lookahead "online" differentiates a step of SGD and cannot '
-                f'work with {fault}: set hdkd.gamma.lookahead to "lookahead", or use plain SGD'
-            )
+    return next((fault for fault, present in faults.items() if present), None)
 
 
 def subsection(section: Mapping[str, Any], name: str, path: str | Path) -> Mapping[str, Any]:
@@ -199,7 +194,7 @@ def resolve_batch(raw: Mapping[str, Any], world_size: int, path: str | Path) -> 
         raise ValueError(f"{path} needs train_batch_size, the batch over all ranks")
     accumulation = size("gradient_accumulation_steps")
     if accumulation is None:
-        own = Share(batch, 1, world_size=world_size).micro_batch  # a rank's part of the batch
+        own = BatchShare(batch, 1, world_size=world_size).micro_batch  # a rank's part of the batch
         most = own if micro is None else micro
         accumulation = next(a for a in range(1, own + 1) if own % a == 0 and own // a <= most)
     elif micro is not None and batch != micro * accumulation * world_size:
@@ -207,7 +202,7 @@ def resolve_batch(raw: Mapping[str, Any], world_size: int, path: str | Path) -> 
             f"{path}: train_batch_size {batch} is not train_micro_batch_size_per_gpu {micro} × "
             f"{accumulation} accumulation step(s) × {world_size} rank(s): leave out one of the two"
         )
-    share = Share(batch, accumulation, world_size=world_size)
+    share = BatchShare(batch, accumulation, world_size=world_size)
     return {
         **raw,
         "train_batch_size": batch,

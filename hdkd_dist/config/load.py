@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from hdkd_dist.config.deepspeed import check_engine, check_look_ahead, resolve_batch
-from hdkd_dist.config.settings import ScheduleSettings, Settings
-from hdkd_dist.data.order import Share
+from hdkd_dist.config.deepspeed import check_engine, look_ahead_for, resolve_batch
+from hdkd_dist.config.settings import RETIRED, ScheduleSettings, Settings
+from hdkd_dist.data.order import BatchShare
 from hdkd_dist.models import resolve
 
 SECTION = "hdkd"
@@ -25,6 +25,8 @@ def explain(error: ValidationError) -> str:
     fault = error.errors()[0]
     sections, name = locate(fault["loc"])
     where = ".".join([SECTION, *sections, name])
+    if advice := RETIRED.get(".".join([*sections, name])):
+        return f"{where} is no longer a setting: {advice[1]}"
     if fault["type"] == "extra_forbidden":
         known = list(fields_of(sections))
         near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
@@ -72,9 +74,9 @@ class Config:
     deepspeed: dict[str, Any]  # what DeepSpeed gets, the batch sizes resolved
 
     @property
-    def share(self) -> Share:
+    def share(self) -> BatchShare:
         """The training batch as one rank sees it (rank 0; see ``dataclasses.replace``)."""
-        return Share(
+        return BatchShare(
             batch=self.deepspeed["train_batch_size"],
             accumulation=self.deepspeed["gradient_accumulation_steps"],
             world_size=self.deepspeed["train_batch_size"]
@@ -125,9 +127,11 @@ def load_config(
         settings = settings.model_copy(update={"run": settings.run.model_copy(update={"out": out})})
     check_engine(raw, path)
     deepspeed = resolve_batch(raw, world_size, path)
+    gamma = settings.gamma
     if settings.gamma_learns:
-        check_look_ahead(deepspeed, settings, path)
-    return Config(settings, deepspeed)
+        lookahead = look_ahead_for(gamma.lookahead, deepspeed, path)
+        gamma = gamma.model_copy(update={"lookahead": lookahead})
+    return Config(settings.model_copy(update={"gamma": gamma}), deepspeed)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hdkd_dist.method.hypergradient import SOLVERS
-from hdkd_dist.method.weights import METHODS, OPTIMIZERS, Constraint, Share
+from hdkd_dist.method.meta_objective import AverageOf
+from hdkd_dist.method.weights import METHODS, OPTIMIZERS, Constraint, KdShare
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
-
-PASSES = ("look_ahead", "validation", "forward_mode")  # of the γ step
+STARTS = r"ds_like|dbt_like|random|random_same_sum|fixed:.+"  # of γ
 
 
 class Section(BaseModel):
@@ -59,25 +58,24 @@ class LossSettings(Section):
 
     temperature: Positive | Literal["anneal"] = 3.0
     kd_weight: NonNegative = 1.0  # λ
-    kd_share: Share = "per_student"
+    kd_share: KdShare = "per_pair"
 
 
 class GammaSettings(Section):
     """How γ starts and learns."""
 
-    init: str = Field(default="ds_like", pattern=r"^(ds_like|dbt_like|random|fixed:.+)$")
+    init: Annotated[str, Field(pattern=f"^({STARTS})$")] = "ds_like"
     optimizer: Literal[tuple(OPTIMIZERS)] = "adam"
     lr: Positive = 1e-3  # ε
     constraint: Constraint = "nonnegative"
-    lookahead: Literal["online", "lookahead", "lookahead_keep_graph"] = "online"  # judges γ
+    # The step of θ that judges γ; auto: online where it is exact, otherwise lookahead.
+    lookahead: Literal["auto", "online", "lookahead"] = "auto"
     every: Count = 2  # γ moves at each N-th step
-    train_part: PositiveFraction = 1.0  # of the train batch, for the forward-mode pass
     scope: Literal["global", "local"] = "global"  # whose batch the hypergradient belongs to
     alpha: Fraction = 0.5  # α of Eq. 10
     average_momentum: Fraction = 0.9  # m of Eq. 9
-    solver: Literal[tuple(SOLVERS)] = "jvp"
-    # Of its passes those that run in bf16 where torch_autocast does.
-    autocast: tuple[Literal[PASSES], ...] = PASSES
+    average_of: AverageOf = "metaval"  # the batch whose CE_k Eq. 9 averages
+    autocast: bool = True  # run the γ step's passes in bf16 where torch_autocast is on
     replay_sum: str | None = None  # a run whose Σγ/Σγ₀ multiplies γ₀ step by step, as a control
 
 
@@ -115,5 +113,24 @@ class Settings(Section):
 
     @property
     def gamma_learns(self) -> bool:
-        """Whether γ moves: as the method says, unless it is fixed at that of a finished run."""
+        """Tell whether γ moves: as the method says, unless it is fixed at a finished run's."""
         return METHODS[self.method].learns and not self.gamma.init.startswith("fixed:")
+
+
+# Settings that earlier versions had: what they did where nobody had set them, and what to do now.
+RETIRED: dict[str, tuple[Any, str]] = {
+    "gamma.train_part": (1.0, "leave it out: γ's derivative is taken on the whole training batch"),
+    "gamma.solver": ("jvp", "leave it out: γ's derivative is exact, by forward mode"),
+}
+
+
+def without_retired(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring an earlier version's section "hdkd" up to date where that changes nothing."""
+    gamma = dict(section.get("gamma", {}))
+    for name, (neutral, _) in RETIRED.items():
+        key = name.removeprefix("gamma.")
+        if gamma.get(key) == neutral:
+            del gamma[key]
+    if isinstance(passes := gamma.get("autocast"), list) and len(passes) in (0, 3):
+        gamma["autocast"] = bool(passes)  # which passes ran in bf16: all three, or none
+    return {**section, "gamma": gamma}

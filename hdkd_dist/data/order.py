@@ -18,7 +18,7 @@ TRAIN, METAVAL = 0, 1
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchShare:
     """One rank's part of every global batch.
 
     Raises:
@@ -61,13 +61,13 @@ def permutation(seed: int, stream: int, epoch: int, samples: int) -> np.ndarray:
     return np.random.default_rng([seed, stream, epoch]).permutation(samples)
 
 
-def train_order(seed: int, epoch: int, samples: int, share: Share) -> np.ndarray:
+def train_order(seed: int, epoch: int, samples: int, share: BatchShare) -> np.ndarray:
     """This rank's samples in one training epoch; the last partial batch is dropped."""
     whole = samples - samples % share.batch
     return share.of(permutation(seed, TRAIN, epoch, samples)[:whole])
 
 
-def steps_per_epoch(manifest: Manifest, share: Share) -> int:
+def steps_per_epoch(manifest: Manifest, share: BatchShare) -> int:
     """Whole batches in the training split."""
     samples = manifest.splits["train"].samples
     if samples < share.batch:
@@ -83,7 +83,7 @@ def metaval_steps(samples: int, batch: int) -> int:
     return max(1, samples // batch)
 
 
-def metaval_order(seed: int, round_: int, samples: int, share: Share) -> np.ndarray:
+def metaval_order(seed: int, round_: int, samples: int, share: BatchShare) -> np.ndarray:
     """This rank's samples in one round of the meta-validation stream.
 
     The stream is the endless concatenation of fresh permutations, cut into batches: a round goes

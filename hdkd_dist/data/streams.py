@@ -27,7 +27,7 @@ from hdkd_dist.data.normalize import EVALUATION_CROP
 from hdkd_dist.data.order import (
     METAVAL,
     TRAIN,
-    Share,
+    BatchShare,
     evaluation_order,
     metaval_order,
     metaval_steps,
@@ -61,7 +61,7 @@ def raise_error(batches: EpochIterator, file: str) -> None:
         raise RuntimeError(f"reading {file} failed: {error}") from error
 
 
-class Batch(NamedTuple):
+class MicroBatch(NamedTuple):
     """A micro-batch on the run's device."""
 
     images: Tensor  # [B, 3, H, W], uint8
@@ -69,13 +69,13 @@ class Batch(NamedTuple):
     indices: Tensor  # [B], int64: positions in the split
 
     @property
-    def example(self) -> tuple[Tensor, Tensor]:
+    def examples(self) -> tuple[Tensor, Tensor]:
         """What a loss needs: images and labels."""
         return self.images, self.labels
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How a process reads: none of it changes what the streams contain."""
 
     device: torch.device
@@ -106,7 +106,7 @@ class SplitReader:
         *,
         image_size: int,
         batch: int,
-        reading: Reading,
+        reading: ReadOptions,
         augment: bool,
     ):
         self.key = AugmentationKey()
@@ -130,7 +130,7 @@ class SplitReader:
         self._order = GivenOrder(self._loader)
         self._loader.traversal_order = self._order
 
-    def read(self, samples: np.ndarray, *, seed: int = 0, epoch: int = 0) -> Iterator[Batch]:
+    def read(self, samples: np.ndarray, *, seed: int = 0, epoch: int = 0) -> Iterator[MicroBatch]:
         """Yield the given samples in micro-batches, augmented for (seed, epoch)."""
         self.key.set(seed, epoch)
         self._order.samples = samples
@@ -140,7 +140,7 @@ class SplitReader:
         try:
             for images, labels, indices in batches:
                 # FFCV hands out views of a few buffers that it fills again.
-                yield Batch(images.clone(), labels.clone(), indices.clone())
+                yield MicroBatch(images.clone(), labels.clone(), indices.clone())
         finally:
             batches.terminate_event.set()  # also where a pass is left early
         raise_error(batches, self._loader.fname)
@@ -190,8 +190,8 @@ def to_device(device: torch.device) -> Operation:
 
 
 def train_epoch(
-    reader: SplitReader, share: Share, *, seed: int, epoch: int, first_step: int = 0
-) -> Iterator[list[Batch]]:
+    reader: SplitReader, share: BatchShare, *, seed: int, epoch: int, first_step: int = 0
+) -> Iterator[list[MicroBatch]]:
     """One epoch of training: at each step this rank's micro-batches, one per accumulation step.
 
     Before ``first_step`` nothing is read.
@@ -204,8 +204,8 @@ def train_epoch(
 
 
 def metaval_stream(
-    reader: SplitReader, share: Share, *, seed: int, first_step: int = 0
-) -> Iterator[list[Batch]]:
+    reader: SplitReader, share: BatchShare, *, seed: int, first_step: int = 0
+) -> Iterator[list[MicroBatch]]:
     """The endless meta-validation stream, step by step like :func:`train_epoch`."""
     first_round, first_step = divmod(first_step, metaval_steps(reader.samples, share.batch))
     for round_ in itertools.count(first_round):
@@ -215,17 +215,17 @@ def metaval_stream(
         yield from in_steps(batches, share.accumulation)
 
 
-def after(order: np.ndarray, steps: int, share: Share) -> np.ndarray:
+def after(order: np.ndarray, steps: int, share: BatchShare) -> np.ndarray:
     """A rank's order of samples without its first ``steps`` steps."""
     return order[steps * share.accumulation * share.micro_batch :]
 
 
-def evaluation_pass(reader: SplitReader, rank: int, world_size: int) -> Iterator[Batch]:
+def evaluation_pass(reader: SplitReader, rank: int, world_size: int) -> Iterator[MicroBatch]:
     """This rank's part of a split; over all ranks each sample comes exactly once."""
     return reader.read(evaluation_order(reader.samples, rank, world_size))
 
 
-def in_steps(batches: Iterator[Batch], accumulation: int) -> Iterator[list[Batch]]:
+def in_steps(batches: Iterator[MicroBatch], accumulation: int) -> Iterator[list[MicroBatch]]:
     """Group micro-batches into steps of ``accumulation``; ends when they do."""
     while step := list(itertools.islice(batches, accumulation)):
         yield step

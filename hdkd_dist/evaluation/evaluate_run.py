@@ -16,7 +16,7 @@ from torch import Tensor
 from hdkd_dist.data.manifest import ImageFormat, Manifest, data_folder, read_manifest
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.data.preparing.workers import progress_bar
-from hdkd_dist.data.streams import Reading, SplitReader, evaluation_pass
+from hdkd_dist.data.streams import ReadOptions, SplitReader, evaluation_pass
 from hdkd_dist.evaluation import figures
 from hdkd_dist.evaluation.figures import draw_easy_and_hard
 from hdkd_dist.evaluation.measures import (
@@ -153,7 +153,7 @@ class Source:
     trained: ImageFormat
     image_size: int
     batch: int
-    reading: Reading
+    reading: ReadOptions
 
     _readers: dict[str, SplitReader] = field(default_factory=dict)
 
@@ -214,7 +214,7 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
     model = config["hdkd"]["model"]
     image_size = resolve(model["preset"], model["overrides"]).input_size
     trained = (trained_on(folder) or manifest).image
-    reading = Reading(device, options.workers)
+    reading = ReadOptions(device, options.workers)
     source = Source(manifest, trained, image_size, options.batch, reading)
     outputs = {name: source.outputs(network, split) for name, split in SPLITS.items()}
     evaluation = evaluate_outputs(

@@ -1,34 +1,94 @@
-"""A step of Algorithm 1: γ learns from a step of θ that looks ahead, θ from γ·ℓ."""
+"""Algorithm 1: γ learns from a step of θ that looks ahead, θ learns from γ·ℓ.
+
+    algorithm = Algorithm(PlainEngine(network, optimizer), start_weights(initial, exists))
+    for train_batch, metaval_batch in batches:
+        algorithm.step(train_batch, metaval_batch, rate)
+
+T of Algorithm 1 is 1, and both updates share the training batch ("the loss weights of the current
+batch"). The two kinds of look-ahead differ in the step of θ by which γ is judged.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from hdkd_dist.method.forward_mode import Recording, Tangents
+from hdkd_dist.method.forward_mode import Recording
+from hdkd_dist.method.functional import Prepare, forward_of, unchanged
 from hdkd_dist.method.hypergradient import (
-    SOLVERS,
-    Example,
+    Examples,
     Forward,
+    Losses,
     Mean,
     Parameters,
-    gradient_of,
-    gradient_step,
+    alone,
     hypergradient,
     look_ahead,
+    mean_gradient,
+    metaval_gradient,
 )
-from hdkd_dist.method.meta_objective import update_average
-from hdkd_dist.method.objective import anneal, confidence, loss_vector
-from hdkd_dist.method.weights import step_weights
-from hdkd_dist.training.build import Batch, Engine, Learner
+from hdkd_dist.method.objective import anneal, confidence, cross_entropies, loss_vector
+from hdkd_dist.method.state import LossWeights
+
+Batch = Sequence[Examples]  # this rank's micro-batches of a step, all of one size
+LookAhead = Literal["online", "lookahead"]
+
+
+class Engine(Protocol):
+    """What moves θ: the part of ``deepspeed.DeepSpeedEngine`` that a step uses."""
+
+    module: nn.Module  # the network
+
+    def __call__(self, images: Tensor, **arguments: Any) -> Tensor:
+        """Run the network: images → logits [K, B, C]."""
+
+    def backward(self, loss: Tensor) -> Any:
+        """Accumulate the gradient of the mean of the micro-batches' losses."""
+
+    def step(self) -> Any:
+        """Count a micro-batch; after the last one all-reduce the gradient and move θ."""
+
+
+class PlainEngine:
+    """An engine for one process: a network, any optimiser of torch, nothing else.
+
+    Args:
+        network: on its device, in training mode.
+        optimizer: of its parameters.
+        accumulation: micro-batches in a step.
+    """
+
+    def __init__(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, accumulation: int = 1
+    ) -> None:
+        self.module = network
+        self.optimizer = optimizer
+        self.accumulation = accumulation
+        self._micro_steps = 0
+
+    def __call__(self, images: Tensor, **arguments: Any) -> Tensor:
+        """Run the network: images → logits [K, B, C]."""
+        return self.module(images, **arguments)
+
+    def backward(self, loss: Tensor) -> None:
+        """Accumulate the gradient of the mean of the micro-batches' losses."""
+        (loss / self.accumulation).backward()
+
+    def step(self) -> None:
+        """Count a micro-batch; after the last one move θ."""
+        self._micro_steps += 1
+        if self._micro_steps % self.accumulation == 0:
+            self.optimizer.step()
+            self.optimizer.zero_grad()
 
 
 @dataclass(frozen=True)
-class Measures:
+class Seen:
     """What one step saw of its batch on this rank, on the device."""
 
     losses: Tensor  # ℓ, [n]
@@ -36,224 +96,202 @@ class Measures:
 
 
 @dataclass(frozen=True)
-class Pass:
-    """A micro-batch's forward pass, with its graph."""
+class Algorithm:
+    """Algorithm 1, one step at a time.
 
-    logits: Tensor  # [K, B, C]
-    losses: Tensor  # ℓ, [n]
-    labels: Tensor  # [B]
-
-
-def train_network(learner: Learner, batch: Batch) -> Measures:
-    """One step of θ on L_train = γ·ℓ (Eq. 5), accumulated over this rank's micro-batches."""
-    passes = []
-    for example in batch:
-        passed = forward_pass(learner, example)
-        backward_pass(learner, passed)
-        passes.append(Pass(passed.logits.detach(), passed.losses.detach(), passed.labels))
-    return finish_step(learner, passes)
-
-
-def forward_pass(learner: Learner, example: Example) -> Pass:
-    """A micro-batch through the engine."""
-    images, labels = example
-    equilibrium = learner.gradient_equilibrium
-    logits = learner.engine(learner.prepare(images), gradient_equilibrium=equilibrium)
-    return Pass(logits, loss_vector(logits, labels, learner.harmony.temperature), labels)
-
-
-@contextmanager
-def outputs_before_engine(engine: Engine) -> Iterator[list[Tensor]]:
-    """Within, what the network gives to the engine: a gradient from there runs past the engine.
-
-    DeepSpeed takes a gradient that reaches the output of its engine for the backward pass of the
-    step, and starts to reduce gradients.
+    Attributes:
+        engine: moves θ.
+        weights: γ, E_k and T, which move in place.
+        lookahead: the step of θ that judges γ. ``lookahead`` is Eq. 8's: a plain gradient step that
+            is then forgotten. ``online`` is the real optimiser step just taken; that must be SGD
+            without clipping, and γ serves from the next step on.
+        gradient_share: c, for ``online``: the optimiser's step is −cξ∇L_train plus what γ does not
+            change. 1 for SGD with momentum, 1 + μ for Nesterov's.
+        prepare: stored images → what the network sees.
+        arguments: further arguments of the network's forward when it trains.
+        losses: ℓ of logits [K, B, C], labels [B] and T.
+        autocast: run γ's passes under this type's autocast, as the engine runs its own.
+        scope: whose batch the hypergradient belongs to; ``local`` averages over ranks only at its
+            end, which is an approximation.
+        reuses_convolutions: whether the forward-mode pass takes over what the training pass has
+            computed; needs a single micro-batch and passes of one precision.
+        mean: averages tensors over ranks.
     """
-    outputs: list[Tensor] = []
 
-    def fork(module: nn.Module, images: tuple, logits: Tensor) -> Tensor:
-        outputs.append(logits)
-        return logits.view_as(logits)
+    engine: Engine
+    weights: LossWeights
+    lookahead: LookAhead = "lookahead"
+    gradient_share: float = 1.0
+    prepare: Prepare = unchanged
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    losses: Callable[[Tensor, Tensor, Tensor], Tensor] = loss_vector
+    autocast: torch.dtype | None = None
+    scope: Literal["global", "local"] = "global"
+    reuses_convolutions: bool = False
+    mean: Mean = alone
 
-    handle = engine.module.register_forward_hook(fork)
-    try:
-        yield outputs
-    finally:
-        handle.remove()
+    def step(self, train: Batch, metaval: Batch, rate: float) -> tuple[Seen, Tensor]:
+        """Move γ and θ once.
 
+        Args:
+            train: trains θ; γ's derivative is taken on it.
+            metaval: judges θ'.
+            rate: ξ, the current learning rate.
 
-def backward_pass(learner: Learner, passed: Pass) -> None:
-    """The gradient of γ·ℓ; behind the last micro-batch θ moves."""
-    learner.engine.backward(learner.harmony.gamma @ passed.losses)
-    learner.engine.step()
+        Returns:
+            What θ's step saw, and the hypergradient [n], 0 for entries that the method does not
+            have.
+        """
+        step = self.online_step if self.lookahead == "online" else self.lookahead_step
+        return step(train, metaval, rate)
 
+    def online_step(self, train: Batch, metaval: Batch, rate: float) -> tuple[Seen, Tensor]:
+        """Take θ's real step on γ·ℓ; then let γ learn from where that led, for the next step."""
+        losses = self.losses_now()  # at the T of this step
+        before = {name: value.detach().clone() for name, value in self.theta.items()}
+        with self.recording() as record:
+            seen = self.train_step(train)
+        step_size = self.gradient_share * rate
+        return seen, self.gamma_step(before, self.theta, losses, train, metaval, step_size, record)
 
-def finish_step(learner: Learner, passes: Sequence[Pass]) -> Measures:
-    """What the step saw; the temperature moves if it anneals."""
-    harmony = learner.harmony
-    logits = [passed.logits.detach() for passed in passes]
-    if learner.annealing:
-        seen = torch.stack([confidence(z, harmony.temperature) for z in logits]).mean()
-        harmony.temperature = anneal(harmony.temperature, learner.mean([seen])[0])
-    right = [
-        (z.argmax(dim=-1) == passed.labels).sum(dim=1)
-        for z, passed in zip(logits, passes, strict=True)
-    ]
-    losses = torch.stack([passed.losses.detach() for passed in passes]).mean(dim=0)
-    return Measures(losses, torch.stack(right).sum(dim=0))
+    def lookahead_step(self, train: Batch, metaval: Batch, rate: float) -> tuple[Seen, Tensor]:
+        """Let γ learn from one plain gradient step that is then forgotten; then θ from the new γ.
 
+        The training batch is forwarded again for θ's own step, so that its graph need not outlive
+        the validation pass.
+        """
+        losses, theta = self.losses_now(), self.theta
+        with self.recording() as record:
+            ahead = look_ahead(
+                self.training_pass,
+                losses,
+                theta,
+                self.weights.gamma,
+                train,
+                step_size=rate,
+                mean=self.mean_in_scope,
+            )
+        gradient = self.gamma_step(theta, ahead, losses, train, metaval, rate, record)
+        return self.train_step(train), gradient
 
-@dataclass(frozen=True)
-class Look:
-    """A step of θ that γ is judged by."""
+    def gamma_step(
+        self,
+        theta: Parameters,
+        ahead: Parameters,
+        losses: Losses,
+        train: Batch,
+        metaval: Batch,
+        step_size: float,
+        record: Recording | None = None,
+    ) -> Tensor:
+        """Move γ, and then E_k, judged by a step of θ on ``train`` (Eqs. 8 to 10).
 
-    theta: Parameters  # θ, by name
-    ahead: Parameters  # θ'
-    step_size: float  # ξ in ∂θ'/∂γ_i = −ξ∇ℓ_i(θ)
-    temperature: Tensor  # T of ℓ
-    record: Recording | None  # of the training batch's forward pass at θ
+        Args:
+            theta: θ, by name.
+            ahead: θ', by name.
+            losses: ℓ at the T of that step.
+            train: see :meth:`step`.
+            metaval: see :meth:`step`.
+            step_size: ξ in ∂θ'/∂γ_i = −ξ∇ℓ_i(θ).
+            record: of the training batch's forward pass at θ.
 
-
-def recording(learner: Learner) -> AbstractContextManager[Recording | None]:
-    """Keep of the training pass what the forward-mode pass can use."""
-    return Recording() if learner.replays else nullcontext()
-
-
-def learn_weights(learner: Learner, look: Look, train_batch: Batch, metaval_batch: Batch) -> Tensor:
-    """One step of γ, and then of E_k, judged by a step of θ on ``train_batch`` (Eqs. 8 to 10).
-
-    Returns:
-        The hypergradient, [n], 0 for entries that the method does not have.
-    """
-    harmony, settings = learner.harmony, learner.settings
-    result = hypergradient(
-        replaying(learner.passes.forward_mode, look.record),
-        learner.passes.validation,
-        look.theta,
-        look.ahead,
-        part_of(train_batch, settings.train_part),
-        metaval_batch,
-        step_size=look.step_size,
-        temperature=look.temperature,
-        average_ce=harmony.average_ce,
-        alpha=settings.alpha,
-        solver=SOLVERS[settings.solver],
-        mean=local_or_global(learner),
-    )
-    gradient, ce = result.gradient, result.ce
-    if settings.scope == "local":
-        gradient, ce = learner.mean([gradient, ce])
-    step_weights(
-        harmony.gamma,
-        gradient,
-        harmony.optimizer,
-        initial=harmony.initial,
-        exists=harmony.exists,
-        constraint=settings.constraint,
-    )
-    harmony.average_ce = update_average(harmony.average_ce, ce, settings.average_momentum)
-    return gradient * harmony.exists
-
-
-def local_or_global(learner: Learner) -> Mean:
-    """Over ranks; for scope "local" over this rank alone: only γ's n entries are averaged then."""
-    return learner.mean if learner.settings.scope == "global" else list
-
-
-def replaying(forward: Forward, record: Recording | None) -> Forward:
-    """``forward``, whose convolutions give what was recorded, when it is differentiated forward."""
-    if record is None:
-        return forward
-
-    def replayed(parameters: Parameters, images: Tensor) -> Tensor:
-        with Tangents(record.outputs):
-            return forward(parameters, images)
-
-    return replayed
-
-
-def part_of(batch: Batch, part: float) -> Batch:
-    """The first images of each micro-batch; the order being random, a random part."""
-    if part == 1:
-        return batch
-    return [
-        (images[: (size := max(1, round(part * len(labels))))], labels[:size])
-        for images, labels in batch
-    ]
-
-
-HarmonisedStep = Callable[[Learner, Batch, Batch, float], tuple[Measures, Tensor]]
-
-
-def online_step(
-    learner: Learner, train_batch: Batch, metaval_batch: Batch, rate: float
-) -> tuple[Measures, Tensor]:
-    """θ learns from γ; then γ from that real step, for the next one.
-
-    Args:
-        learner: γ and θ move.
-        train_batch: trains θ; γ's derivative is taken on it.
-        metaval_batch: judges θ'.
-        rate: ξ, the current learning rate.
-
-    Returns:
-        What θ's step saw, and the hypergradient [n], 0 for entries that the method does not have.
-    """
-    before = {name: value.detach().clone() for name, value in learner.parameters.items()}
-    temperature = learner.harmony.temperature
-    with recording(learner) as record:
-        measures = train_network(learner, train_batch)
-    looked = Look(before, learner.parameters, rate * learner.gradient_share, temperature, record)
-    return measures, learn_weights(learner, looked, train_batch, metaval_batch)
-
-
-def lookahead_step(
-    learner: Learner, train_batch: Batch, metaval_batch: Batch, rate: float
-) -> tuple[Measures, Tensor]:
-    """γ learns from one plain gradient step that is then forgotten (Eq. 8); then θ from the new γ.
-
-    As :func:`online_step`. The training batch is forwarded again for θ's own step, so that its
-    graph need not outlive the validation pass.
-    """
-    harmony, parameters = learner.harmony, learner.parameters
-    with recording(learner) as record:
-        ahead = look_ahead(
-            learner.passes.look_ahead,
-            parameters,
-            harmony.gamma,
-            train_batch,
-            step_size=rate,
-            temperature=harmony.temperature,
-            mean=local_or_global(learner),
+        Returns:
+            The hypergradient, [n], 0 for entries that the method does not have.
+        """
+        weights, mean = self.weights, self.mean_in_scope
+        v, ce = metaval_gradient(
+            self.validation_pass, cross_entropies, ahead, metaval, weights.meta, mean
         )
-    looked = Look(parameters, ahead, rate, harmony.temperature, record)
-    gradient = learn_weights(learner, looked, train_batch, metaval_batch)
-    return train_network(learner, train_batch), gradient
+        gradient = hypergradient(
+            self.training_pass,
+            losses,
+            theta,
+            v,
+            train,
+            step_size=step_size,
+            mean=mean,
+            record=record,
+        )
+        if self.scope == "local":
+            gradient, ce = self.mean([gradient, ce])
+        weights.step(gradient)
+        if weights.constraint == "fixed_norm":
+            self.keep_norm(theta, losses, train)
+        if weights.meta.average_of == "train":
+            ce = self.training_ce(theta, train)
+        weights.meta.update(ce)
+        return gradient * weights.exists
 
+    def keep_norm(self, theta: Parameters, losses: Losses, train: Batch) -> None:
+        """Rescale γ so that ‖∇L_train(θ, γ)‖ is what γ₀ gives: only proportions are learned."""
+        weights = self.weights
 
-def keep_graph_step(
-    learner: Learner, train_batch: Batch, metaval_batch: Batch, rate: float
-) -> tuple[Measures, Tensor]:
-    """As :func:`lookahead_step`, but one graph of the training batch serves both backward passes.
+        def norm(gamma: Tensor) -> Tensor:
+            forward, mean = self.training_pass, self.mean_in_scope
+            gradient = mean_gradient(forward, losses, theta, gamma, train, mean)
+            return torch.stack(torch._foreach_norm(list(gradient.values()))).norm()
 
-    It takes the memory of two graphs during the validation pass, and a single micro-batch.
-    """
-    harmony, parameters = learner.harmony, learner.parameters
-    (example,) = train_batch
-    with recording(learner) as record, outputs_before_engine(learner.engine) as outputs:
-        passed = forward_pass(learner, example)
-    losses = loss_vector(outputs[0], example[1], harmony.temperature)
-    gradient = gradient_of(harmony.gamma @ losses, parameters, retain_graph=True)
-    mean_gradient = local_or_global(learner)(gradient)
-    ahead = gradient_step(parameters, dict(zip(parameters, mean_gradient, strict=True)), rate)
-    looked = Look(parameters, ahead, rate, harmony.temperature, record)
-    gradient = learn_weights(learner, looked, train_batch, metaval_batch)
-    backward_pass(learner, passed)
-    return finish_step(learner, [passed]), gradient
+        weights.gamma.mul_(norm(weights.initial) / norm(weights.gamma))
 
+    def training_ce(self, theta: Parameters, train: Batch) -> Tensor:
+        """Give CE_k of the training batch at θ, [K]: what Eq. 9 averages in its other reading."""
+        forward = self.training_pass
+        with torch.no_grad():
+            found = [cross_entropies(forward(theta, x), y) for x, y in train]
+        return self.mean([torch.stack(found).mean(dim=0)])[0]
 
-LOOK_AHEADS: dict[str, HarmonisedStep] = {
-    "online": online_step,
-    "lookahead": lookahead_step,
-    "lookahead_keep_graph": keep_graph_step,
-}
+    def train_step(self, batch: Batch) -> Seen:
+        """Move θ once on L_train = γ·ℓ (Eq. 5), accumulated over this rank's micro-batches."""
+        weights, losses = self.weights, self.losses_now()
+        logits, values = [], []
+        for images, labels in batch:
+            z = self.engine(self.prepare(images), **self.arguments)
+            entries = losses(z, labels)
+            self.engine.backward(weights.gamma @ entries)
+            self.engine.step()
+            logits.append(z.detach())
+            values.append(entries.detach())
+        if weights.annealing:
+            seen = torch.stack([confidence(z, weights.temperature) for z in logits]).mean()
+            weights.temperature = anneal(weights.temperature, self.mean([seen])[0])
+        correct = [
+            (z.argmax(dim=-1) == labels).sum(dim=1)
+            for z, (_, labels) in zip(logits, batch, strict=True)
+        ]
+        return Seen(torch.stack(values).mean(dim=0), torch.stack(correct).sum(dim=0))
+
+    @property
+    def theta(self) -> dict[str, nn.Parameter]:
+        """The parameters that are trained, by name; frozen ones take no part in Eq. 8 either."""
+        named = self.engine.module.named_parameters()
+        return {name: value for name, value in named if value.requires_grad}
+
+    def losses_now(self) -> Losses:
+        """Return ℓ at the present T, as a function of logits [K, B, C] and labels [B]."""
+        temperature = self.weights.temperature
+
+        def losses(logits: Tensor, labels: Tensor) -> Tensor:
+            return self.losses(logits, labels, temperature)
+
+        return losses
+
+    @property
+    def training_pass(self) -> Forward:
+        """The network as the training step runs it: (θ, images) → logits [K, B, C]."""
+        return forward_of(
+            self.engine.module, self.prepare, autocast=self.autocast, **self.arguments
+        )
+
+    @property
+    def validation_pass(self) -> Forward:
+        """The network as it is, in training mode: (θ, images) → logits [K, B, C]."""
+        return forward_of(self.engine.module, self.prepare, autocast=self.autocast)
+
+    @property
+    def mean_in_scope(self) -> Mean:
+        """Over ranks; for scope ``local`` over this one alone, until γ's entries are averaged."""
+        return self.mean if self.scope == "global" else alone
+
+    def recording(self) -> AbstractContextManager[Recording | None]:
+        """Keep of the training pass what the forward-mode pass can use."""
+        return Recording() if self.reuses_convolutions else nullcontext()

@@ -12,8 +12,8 @@ from torch import Tensor
 from hdkd_dist.method.objective import LossLayout
 
 Teachers = Literal["none", "last", "all_later"]
-Share = Literal["per_student", "per_pair"]
-Constraint = Literal["none", "nonnegative", "fixed_sum"]
+KdShare = Literal["per_student", "per_pair"]
+Constraint = Literal["none", "nonnegative", "fixed_sum", "fixed_norm"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def existing_entries(method: Method, num_exits: int) -> Tensor:
     return layout.join(torch.ones(num_exits), teaching_pairs(method.teachers, num_exits))
 
 
-def ds_like(method: Method, num_exits: int, kd_weight: float, kd_share: Share) -> Tensor:
+def ds_like(method: Method, num_exits: int, kd_weight: float, kd_share: KdShare) -> Tensor:
     """γ₀ in which every existing teacher teaches equally, [n]; CE entries are 1.
 
     ``per_student`` gives γ_ij = λ / (number of teachers of j), ``per_pair`` γ_ij = λ (Eq. 4).
@@ -71,7 +71,7 @@ def dbt_like(method: Method, num_exits: int, kd_weight: float) -> Tensor:
 
 
 def random_weights(method: Method, num_exits: int, seed: int) -> Tensor:
-    """γ₀ with the existing entries, cross-entropies included, uniform in [0, 1), [n]."""
+    """Draw γ₀: the existing entries, cross-entropies included, uniform in [0, 1), [n]."""
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.rand(len(LossLayout(num_exits)), generator=generator)
     return uniform * existing_entries(method, num_exits)
@@ -80,12 +80,13 @@ def random_weights(method: Method, num_exits: int, seed: int) -> Tensor:
 def project(gamma: Tensor, initial: Tensor, constraint: Constraint) -> Tensor:
     """γ after a step, brought back to where it may be, [n].
 
-    ``none`` is the paper's; ``nonnegative`` cuts at 0; ``fixed_sum`` also restores Σγ₀.
+    ``none`` is the paper's; ``nonnegative`` cuts at 0; ``fixed_sum`` also restores Σγ₀. So does
+    ``fixed_norm`` with ‖∇L_train‖, which needs the network: see ``Algorithm.keep_norm``.
     """
     if constraint == "none":
         return gamma
     positive = gamma.clamp(min=0)
-    if constraint == "nonnegative":
+    if constraint in ("nonnegative", "fixed_norm"):
         return positive
     tiny = torch.finfo(gamma.dtype).tiny
     return positive * (initial.sum() / positive.sum().clamp(min=tiny))
@@ -106,28 +107,3 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,  # plain gradient descent with rate ε, as in Alg. 1
     "adam": torch.optim.Adam,
 }
-
-
-def step_weights(
-    gamma: Tensor,
-    gradient: Tensor,
-    optimizer: torch.optim.Optimizer,
-    *,
-    initial: Tensor,
-    exists: Tensor,
-    constraint: Constraint,
-) -> None:
-    """γ ← project(γ − ε·∂L_val/∂γ), in place, for the optimiser holds γ (Alg. 1).
-
-    Args:
-        gamma: γ, [n], the optimiser's one parameter.
-        gradient: the hypergradient, [n].
-        optimizer: one of :data:`OPTIMIZERS` over ``[gamma]``.
-        initial: γ₀, [n].
-        exists: :func:`existing_entries`, [n].
-        constraint: where γ may be.
-    """
-    gamma.grad = admissible(gradient, exists, constraint)
-    optimizer.step()
-    with torch.no_grad():
-        gamma.copy_(project(gamma, initial, constraint))

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import deepspeed
 import torch
-from torch import Tensor, nn
 
+from hdkd_dist.config.deepspeed import look_ahead_for
 from hdkd_dist.config.load import Config
-from hdkd_dist.config.settings import DataSettings, GammaSettings, Settings
+from hdkd_dist.config.settings import DataSettings, Settings
 from hdkd_dist.data.manifest import Manifest
 from hdkd_dist.data.normalize import Normalize
-from hdkd_dist.data.order import Share, steps_per_epoch
-from hdkd_dist.data.streams import Reading, SplitReader
+from hdkd_dist.data.order import BatchShare, steps_per_epoch
+from hdkd_dist.data.streams import ReadOptions, SplitReader
 from hdkd_dist.distributed import ranks
-from hdkd_dist.method.functional import forward_of, in_bf16
-from hdkd_dist.method.hypergradient import Example, Forward, Mean, Parameters
+from hdkd_dist.method.algorithm import Algorithm, Engine
+from hdkd_dist.method.functional import Prepare
+from hdkd_dist.method.hypergradient import Mean
+from hdkd_dist.method.state import LossWeights
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.models import build, resolve
 from hdkd_dist.training.engine import build_engine
-from hdkd_dist.training.gamma import Harmony, start_harmony
+from hdkd_dist.training.gamma import configured_weights
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,11 @@ class Run:
     settings: Settings
     deepspeed: Mapping[str, Any]  # the rest of the configuration, with all batch sizes
     engine: deepspeed.DeepSpeedEngine  # θ and its optimiser
-    harmony: Harmony  # γ, E_k, T
+    weights: LossWeights  # γ, E_k, T
+    algorithm: Algorithm  # moves both
     readers: Readers
-    share: Share  # this rank's part of a training batch
-    metaval_share: Share  # this rank's part of a meta-validation batch
+    share: BatchShare  # this rank's part of a training batch
+    metaval_share: BatchShare  # this rank's part of a meta-validation batch
     normalize: Normalize
     image_size: int  # pixels
     steps_per_epoch: int
@@ -57,12 +60,6 @@ class Run:
     def steps(self) -> int:
         """Of the whole schedule."""
         return self.settings.schedule.epochs * self.steps_per_epoch
-
-    @property
-    def gradient_equilibrium(self) -> bool:
-        """Whether the exits' gradients are rescaled: as the method has it, unless it is set."""
-        switch = self.settings.model.gradient_equilibrium
-        return METHODS[self.settings.method].gradient_equilibrium if switch is None else switch
 
 
 def build_run(config: Config, manifest: Manifest, device: torch.device) -> Run:
@@ -82,16 +79,19 @@ def build_run(config: Config, manifest: Manifest, device: torch.device) -> Run:
         )
         torch.manual_seed(settings.run.seed)  # the initial parameters are a function of the seed
         network = build(settings.model.preset, len(manifest.classes), **settings.model.overrides)
-        harmony = start_harmony(settings, network.num_exits, device)
+        weights = configured_weights(settings, network.num_exits, device)
+    engine = build_engine(network.to(device), config, steps)
+    normalize = Normalize.of(manifest.image["mean"], manifest.image["std"], device)
     return Run(
         settings=settings,
         deepspeed=config.deepspeed,
-        engine=build_engine(network.to(device), config, steps),
-        harmony=harmony,
+        engine=engine,
+        weights=weights,
+        algorithm=build_algorithm(engine, weights, normalize, settings, config.deepspeed),
         readers=readers,
         share=share,
         metaval_share=metaval_share,
-        normalize=Normalize.of(manifest.image["mean"], manifest.image["std"], device),
+        normalize=normalize,
         image_size=spec.input_size,
         steps_per_epoch=steps,
         device=device,
@@ -102,12 +102,12 @@ def open_readers(
     manifest: Manifest,
     settings: DataSettings,
     image_size: int,
-    share: Share,
-    metaval_share: Share,
+    share: BatchShare,
+    metaval_share: BatchShare,
     device: torch.device,
 ) -> Readers:
     """The data set's splits as training reads them, in micro-batches of this rank."""
-    reading = Reading(device, settings.workers, settings.os_cache)
+    reading = ReadOptions(device, settings.workers, settings.os_cache)
     open_split = partial(SplitReader, manifest, image_size=image_size, reading=reading)
     return Readers(
         train=open_split("train", batch=share.micro_batch, augment=True),
@@ -117,7 +117,7 @@ def open_readers(
     )
 
 
-def share_of_metaval(data: DataSettings, train: Share) -> Share:
+def share_of_metaval(data: DataSettings, train: BatchShare) -> BatchShare:
     """This rank's part of a meta-validation batch, in micro-batches no larger than training's."""
     batch = data.metaval_batch_size or train.batch
     if batch % train.world_size:
@@ -131,102 +131,53 @@ def share_of_metaval(data: DataSettings, train: Share) -> Share:
     return replace(train, batch=batch, accumulation=accumulation)
 
 
-Batch = Sequence[Example]  # this rank's micro-batches
-
-
-class Engine(Protocol):
-    """The part of ``deepspeed.DeepSpeedEngine`` that a step uses."""
-
-    module: nn.Module  # the network
-
-    def __call__(self, images: Tensor, *, gradient_equilibrium: bool) -> Tensor:
-        """Images → logits [K, B, C]."""
-
-    def backward(self, loss: Tensor) -> None:
-        """Accumulate the gradient of the mean of the micro-batches' losses."""
-
-    def step(self) -> None:
-        """At the last micro-batch: all-reduce the gradient and move θ."""
-
-
-@dataclass(frozen=True)
-class Passes:
-    """The network as a function of its parameters, as each pass of the γ step runs it."""
-
-    look_ahead: Forward  # for ∇L_train; as the training step runs it
-    validation: Forward  # for ∇L_val(θ'), which must be the true gradient
-    forward_mode: Forward  # for ⟨∇ℓ_i(θ), v⟩; as the training step runs it
-
-
-@dataclass(frozen=True)
-class Learner:
-    """What learns, and how; the same for all steps of a run."""
-
-    engine: Engine  # moves θ
-    harmony: Harmony  # γ, E_k and T, which move in place
-    parameters: Parameters  # θ, by name
-    passes: Passes
-    prepare: Callable[[Tensor], Tensor]  # stored images → what the network sees
-    gradient_equilibrium: bool  # whether training rescales the exits' gradients
-    gradient_share: float  # c: the optimiser's step is −cξ∇L_train plus what γ does not change
-    annealing: bool  # whether T follows the last exit's confidence
-    settings: GammaSettings
-    mean: Mean  # over ranks
-    replays: bool  # whether the γ step may use what the training pass has computed
-
-
-def build_learner(
+def build_algorithm(
     engine: Engine,
-    harmony: Harmony,
-    prepare: Callable[[Tensor], Tensor],
+    weights: LossWeights,
+    prepare: Prepare,
     settings: Settings,
     deepspeed: Mapping[str, Any],
-    *,
-    gradient_equilibrium: bool = False,
     mean: Mean = ranks.mean_over_ranks,
-) -> Learner:
-    """The learner of a configuration.
+) -> Algorithm:
+    """Set Algorithm 1 up as a configuration says.
 
     Args:
         engine: around the network.
-        harmony: γ, E_k and T.
+        weights: γ, E_k and T.
         prepare: stored images → what the network sees.
         settings: the configuration's "hdkd".
         deepspeed: the rest of it, with all batch sizes.
-        gradient_equilibrium: whether training rescales the exits' gradients.
         mean: averages tensors over ranks.
     """
-    network = engine.module
-    as_trained = forward_of(network, prepare, gradient_equilibrium=gradient_equilibrium)
-    passes = {
-        "look_ahead": as_trained,
-        "validation": forward_of(network, prepare),
-        "forward_mode": as_trained,
-    }
-    if autocasts(deepspeed):
-        passes |= {name: in_bf16(passes[name]) for name in settings.gamma.autocast}
-    return Learner(
+    gamma = settings.gamma
+    half = torch.bfloat16 if autocasts(deepspeed) and gamma.autocast else None
+    return Algorithm(
         engine=engine,
-        harmony=harmony,
-        parameters=dict(network.named_parameters()),
-        passes=Passes(**passes),
-        prepare=prepare,
-        gradient_equilibrium=gradient_equilibrium,
+        weights=weights,
+        lookahead=look_ahead_for(gamma.lookahead, deepspeed),
         gradient_share=gradient_share(deepspeed["optimizer"]),
-        annealing=settings.loss.temperature == "anneal",
-        settings=settings.gamma,
+        prepare=prepare,
+        arguments={"gradient_equilibrium": True} if equilibrates(settings) else {},
+        autocast=half,
+        scope=gamma.scope,
+        reuses_convolutions=reuses_convolutions(settings, deepspeed),
         mean=mean,
-        replays=replays(settings, deepspeed),
     )
 
 
+def equilibrates(settings: Settings) -> bool:
+    """Tell whether training rescales the exits' gradients: as the method has it, or is told."""
+    switch = settings.model.gradient_equilibrium
+    return METHODS[settings.method].gradient_equilibrium if switch is None else switch
+
+
 def autocasts(deepspeed: Mapping[str, Any]) -> bool:
-    """Whether the training step runs in bf16 (``torch_autocast``)."""
+    """Tell whether the training step runs in bf16 (``torch_autocast``)."""
     return deepspeed.get("torch_autocast", {}).get("enabled", False)
 
 
 def gradient_share(optimizer: Mapping[str, Any]) -> float:
-    """c in θ' = θ − cξ∇L_train + …, from DeepSpeed's "optimizer" section.
+    """Give c in θ' = θ − cξ∇L_train + …, from DeepSpeed's "optimizer" section.
 
     The step of SGD with momentum μ adds to −ξ∇L_train only what is constant in γ: the past
     momentum and weight decay. Nesterov's takes the current gradient twice, 1 + μ in all.
@@ -235,16 +186,13 @@ def gradient_share(optimizer: Mapping[str, Any]) -> float:
     return 1 + params.get("momentum", 0.0) if params.get("nesterov") else 1.0
 
 
-def replays(settings: Settings, deepspeed: Mapping[str, Any]) -> bool:
-    """Whether the forward-mode pass may take the convolutions' outputs from the training pass.
+def reuses_convolutions(settings: Settings, deepspeed: Mapping[str, Any]) -> bool:
+    """Tell whether the forward-mode pass may take the convolutions' outputs from the training pass.
 
     It is faster by a forward pass's convolutions. With accumulation it would cost much memory, a
     compiled pass has none to give, and both passes must have the same precision.
     """
-    gamma = settings.gamma
-    whole = gamma.train_part == 1 and deepspeed["gradient_accumulation_steps"] == 1
-    recorded = "look_ahead" if gamma.lookahead == "lookahead" else "training"
-    half = {"training", *gamma.autocast} if autocasts(deepspeed) else set()
-    alike = (recorded in half) == ("forward_mode" in half)
-    compiled = settings.model.compile and recorded == "training"
-    return gamma.solver == "jvp" and whole and alike and not compiled
+    online = look_ahead_for(settings.gamma.lookahead, deepspeed) == "online"
+    alike = settings.gamma.autocast or not autocasts(deepspeed) or not online
+    compiled = settings.model.compile and online
+    return deepspeed["gradient_accumulation_steps"] == 1 and alike and not compiled

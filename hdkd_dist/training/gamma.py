@@ -1,9 +1,8 @@
-"""What is learned or adapts besides θ: the loss weights γ, the averages E_k, the temperature T."""
+"""γ₀ and how γ learns, from a run's configuration."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,106 +11,59 @@ from torch import Tensor
 
 from hdkd_dist.config.settings import Settings
 from hdkd_dist.distributed import ranks
+from hdkd_dist.method.meta_objective import MetaObjective
 from hdkd_dist.method.objective import LossLayout
+from hdkd_dist.method.state import LossWeights, start_weights
 from hdkd_dist.method.weights import (
     METHODS,
-    OPTIMIZERS,
     Method,
     dbt_like,
     ds_like,
     existing_entries,
     random_weights,
 )
-from hdkd_dist.runs.gamma_curve import SumCurve, read_sum_curve
+from hdkd_dist.runs.gamma_curve import read_sum_curve
 
 
-@dataclass
-class Harmony:
-    """Replicated on every rank, equal to the bit."""
-
-    gamma: Tensor  # γ, [n]
-    initial: Tensor  # γ₀, [n]
-    exists: Tensor  # 1 where the method has the entry, [n]
-    optimizer: torch.optim.Optimizer | None  # of γ; None: γ stays γ₀
-    temperature: Tensor  # T, without dimensions
-    average_ce: Tensor | None = None  # E_k, [K]; None before the first observation
-    replayed: SumCurve | None = None  # the Σγ/Σγ₀ that γ follows; None: its own
-
-    def follow(self, step: int) -> None:
-        """Bring γ to the size that a replayed run had after ``step`` steps, if there is one."""
-        if self.replayed is not None:
-            torch.mul(self.initial, self.replayed.at(step), out=self.gamma)
-
-    @property
-    def sum_ratio(self) -> Tensor:
-        """Σγ/Σγ₀: how much of γ's change is a change of the loss's size."""
-        return self.gamma.sum() / self.initial.sum()
-
-    @property
-    def replica(self) -> Tensor:
-        """Everything in one vector, for comparing ranks."""
-        averages = [] if self.average_ce is None else [self.average_ce]
-        return torch.cat([self.gamma, self.temperature.view(1), *averages])
-
-    def record(self, layout: LossLayout) -> dict[str, Any]:
-        """γ at the start and now, as CE [K] and KD [K, K] (row teacher, column student)."""
-
-        def parts(gamma: Tensor) -> dict[str, Any]:
-            ce, kd = layout.split(gamma.cpu())
-            return {"ce": ce.tolist(), "kd": kd.tolist()}
-
-        ratio = {"sum_ratio": float(self.sum_ratio)}
-        return {"initial": parts(self.initial), **parts(self.gamma), **ratio}
-
-
-def replicate(harmony: Harmony) -> Tensor:
-    """All-reduce γ, and compare γ, E_k and T between ranks; returns the largest difference."""
-    agreed, drift = ranks.agree(harmony.replica)
-    harmony.gamma.copy_(agreed[: len(harmony.gamma)])
-    return drift
-
-
-def start_harmony(settings: Settings, num_exits: int, device: torch.device) -> Harmony:
-    """γ₀, its optimiser, and T₀ of a run.
+def configured_weights(settings: Settings, num_exits: int, device: torch.device) -> LossWeights:
+    """Start γ, its optimiser, L_val and T as a configuration says.
 
     Raises:
-        ValueError: if the run named by ``fixed:<file>`` has no γ of this network.
+        ValueError: if the run named by ``fixed:<file>`` or ``replay_sum`` has no γ of this network.
     """
-    method = METHODS[settings.method]
-    initial = initial_weights(settings, method, num_exits).to(device)
-    gamma = initial.clone()
-    learns = settings.gamma_learns
-    make_optimizer = OPTIMIZERS[settings.gamma.optimizer]
-    temperature = 1.0 if settings.loss.temperature == "anneal" else settings.loss.temperature
-    return Harmony(
-        gamma=gamma,
-        initial=initial,
-        exists=existing_entries(method, num_exits).to(device),
-        optimizer=make_optimizer([gamma], lr=settings.gamma.lr) if learns else None,
-        temperature=torch.tensor(temperature, dtype=torch.float32, device=device),
-        replayed=replayed_curve(settings, learns),
+    method, gamma = METHODS[settings.method], settings.gamma
+    annealing = settings.loss.temperature == "anneal"
+    weights = start_weights(
+        initial_weights(settings, method, num_exits).to(device),
+        existing_entries(method, num_exits).to(device),
+        optimizer=gamma.optimizer if settings.gamma_learns else None,
+        rate=gamma.lr,
+        constraint=gamma.constraint,
+        temperature=1.0 if annealing else settings.loss.temperature,
+        annealing=annealing,
+        meta=MetaObjective(gamma.alpha, gamma.average_momentum, gamma.average_of),
     )
-
-
-def replayed_curve(settings: Settings, learns: bool) -> SumCurve | None:
-    """The Σγ/Σγ₀ that the run replays, as ``hdkd.gamma.replay_sum`` says."""
-    run = settings.gamma.replay_sum
-    if run is None:
-        return None
-    if learns:
-        raise ValueError(
-            f"hdkd.gamma.replay_sum is {run} but {settings.method} learns γ: replay it in a method "
-            "with fixed weights"
-        )
-    return read_sum_curve(Path(run))
+    if gamma.replay_sum is not None:
+        if weights.learns:
+            raise ValueError(
+                f"hdkd.gamma.replay_sum is {gamma.replay_sum} but {settings.method} learns γ: "
+                "replay it in a method with fixed weights"
+            )
+        weights.sum_curve = read_sum_curve(Path(gamma.replay_sum)).at
+    return weights
 
 
 def initial_weights(settings: Settings, method: Method, num_exits: int) -> Tensor:
-    """γ₀, [n], as ``hdkd.gamma.init`` says."""
+    """Give γ₀, [n], as ``hdkd.gamma.init`` says.
+
+    Raises:
+        ValueError: if the method's fixed weights define γ₀, or a run's γ does not fit.
+    """
     kind, _, file = settings.gamma.init.partition(":")
     loss = settings.loss
+    alike = ds_like(method, num_exits, loss.kd_weight, loss.kd_share)
     if kind == "ds_like":
-        return ds_like(method, num_exits, loss.kd_weight, loss.kd_share)
+        return alike
     if not method.learns:
         raise ValueError(
             f"hdkd.gamma.init is {settings.gamma.init} but {settings.method} has fixed weights, "
@@ -119,8 +71,9 @@ def initial_weights(settings: Settings, method: Method, num_exits: int) -> Tenso
         )
     if kind == "dbt_like":
         return dbt_like(method, num_exits, loss.kd_weight)
-    if kind == "random":
-        return random_weights(method, num_exits, settings.run.seed)
+    if kind.startswith("random"):
+        drawn = random_weights(method, num_exits, settings.run.seed)
+        return drawn * (alike.sum() / drawn.sum()) if kind == "random_same_sum" else drawn
     weights = learned_weights(Path(file), num_exits)
     if (weights * (1 - existing_entries(method, num_exits))).any():
         raise ValueError(
@@ -131,7 +84,11 @@ def initial_weights(settings: Settings, method: Method, num_exits: int) -> Tenso
 
 
 def learned_weights(path: Path, num_exits: int) -> Tensor:
-    """γ at the end of a finished run, [n], from its ``results.json`` or its folder."""
+    """Read γ at the end of a finished run, [n], from its ``results.json`` or its folder.
+
+    Raises:
+        ValueError: if there is none, or it is that of another number of exits.
+    """
     file = path / "results.json" if path.is_dir() else path
     try:
         gamma = json.loads(file.read_text(encoding="utf-8"))["gamma"]
@@ -147,3 +104,21 @@ def learned_weights(path: Path, num_exits: int) -> Tensor:
             f"but the network has {num_exits}"
         )
     return LossLayout(num_exits).join(ce, kd)
+
+
+def replicate(weights: LossWeights) -> Tensor:
+    """Make γ equal on all ranks, and return the largest difference of γ, E_k and T between them."""
+    agreed, drift = ranks.agree(weights.replica)
+    weights.gamma.copy_(agreed[: len(weights.gamma)])
+    return drift
+
+
+def gamma_record(weights: LossWeights, layout: LossLayout) -> dict[str, Any]:
+    """Give γ at the start and now for ``results.json``: CE [K] and KD [K, K] (teacher, student)."""
+
+    def parts(gamma: Tensor) -> dict[str, Any]:
+        ce, kd = layout.split(gamma.cpu())
+        return {"ce": ce.tolist(), "kd": kd.tolist()}
+
+    ratio = {"sum_ratio": float(weights.sum_ratio)}
+    return {"initial": parts(weights.initial), **parts(weights.gamma), **ratio}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hdkd_dist.distributed import ranks
-from hdkd_dist.method.algorithm import Measures
+from hdkd_dist.method.algorithm import Seen
 from hdkd_dist.method.objective import LossLayout
 
 NEVER = torch.iinfo(torch.int64).max
@@ -56,7 +56,7 @@ class Meter:
         self._drift = torch.zeros((), device=self.device)
         self._images = 0
         self.steps = 0
-        self._weights_steps = 0
+        self._gamma_steps = 0
         self._gradients = 0
 
     def state(self) -> dict[str, Any]:
@@ -71,14 +71,14 @@ class Meter:
             "first_bad": self._first_bad,
             "images": self._images,
             "steps": self.steps,
-            "weights_steps": self._weights_steps,
+            "weights_steps": self._gamma_steps,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a :meth:`state`."""
         for name in ("losses", "correct", "norm", "squares", "drift", "first_bad"):
             setattr(self, f"_{name}", state[name].to(self.device, copy=True))
-        self._images, self._weights_steps = state["images"], state["weights_steps"]
+        self._images, self._gamma_steps = state["images"], state["weights_steps"]
         self.steps, self._gradients = state["steps"], state["gradients"]
 
     @staticmethod
@@ -98,13 +98,13 @@ class Meter:
             "first_bad": stacked("first_bad").amin(dim=0),
         }
 
-    def add(self, step: int, measures: Measures, gamma: Tensor, images: int) -> None:
-        """Count one step's measures; ``images`` is this rank's part of the batch."""
-        self._losses += measures.losses
-        self._correct += measures.correct
+    def add(self, step: int, seen: Seen, gamma: Tensor, images: int) -> None:
+        """Count what one step saw; ``images`` is this rank's part of the batch."""
+        self._losses += seen.losses
+        self._correct += seen.correct
         self._images += images
         self.steps += 1
-        self._watch(0, measures.losses, step)
+        self._watch(0, seen.losses, step)
         self._watch(1, gamma, step)
 
     def add_gradient(self, squared_norm: Tensor) -> None:
@@ -112,10 +112,10 @@ class Meter:
         self._squares += squared_norm
         self._gradients += 1
 
-    def add_weights_step(self, step: int, gradient: Tensor, drift: Tensor) -> None:
+    def add_gamma_step(self, step: int, gradient: Tensor, drift: Tensor) -> None:
         """Count a step of γ: the hypergradient [n] and how far the ranks were apart."""
         self._norm += gradient.norm()
-        self._weights_steps += 1
+        self._gamma_steps += 1
         self._drift = torch.maximum(self._drift, drift)
         self._watch(2, gradient, step)
 
@@ -145,7 +145,7 @@ class Meter:
                 self._squares,
             ]
         )
-        mean_norm = float(norm) / self._weights_steps if self._weights_steps else None
+        mean_norm = float(norm) / self._gamma_steps if self._gamma_steps else None
         gradient_norm = math.sqrt(float(squares) / self._gradients) if self._gradients else None
         if not math.isfinite(gradient_norm or 0):  # before the losses are, of which it comes
             raise Diverged(f"the gradient of θ is not finite since the last record: {REMEDY}")

@@ -11,10 +11,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hdkd_dist.method.objective import LossLayout
+from hdkd_dist.method.state import LossWeights
 from hdkd_dist.models.accuracy import percentages
 from hdkd_dist.runs import names
 from hdkd_dist.training.build import Run
-from hdkd_dist.training.gamma import Harmony
 from hdkd_dist.training.health import Figures, Health, memory_in_use, peak_memory_mb
 from hdkd_dist.training.measure import Pace, Progress, Summary
 from hdkd_dist.training.tracking import Tracker, warn
@@ -25,7 +25,7 @@ class Reporter:
 
     def __init__(self, run: Run, tracker: Tracker | None, progress: Progress):
         self.layout = LossLayout(run.engine.module.num_exits)
-        self.harmony = run.harmony
+        self.weights = run.weights
         self.epochs = run.settings.schedule.epochs
         self.tracker = tracker
         self._mark = progress.pace.mark
@@ -43,7 +43,7 @@ class Reporter:
         """Record the means over the steps since the last record."""
         if self.tracker is None:
             return
-        harmony = self.harmony
+        weights = self.weights
         norms = {
             names.GRADIENT: summary.gradient_norm,
             names.HYPERGRADIENT: summary.hypergradient_norm,
@@ -58,21 +58,21 @@ class Reporter:
                 "lr": rate,
                 **named(names.LOSS, self.layout.names, summary.losses),
                 **per_exit(names.TRAIN_TOP1, summary.top1),
-                **gamma_values(harmony, self.layout),
-                "temperature": float(harmony.temperature),
+                **gamma_values(weights, self.layout),
+                "temperature": float(weights.temperature),
                 **{name: norm for name, norm in norms.items() if norm is not None},
                 names.IMAGES_PER_S: images_per_second,
                 names.WAITING: waiting,
-                "peak_memory_mb": peak_memory_mb(harmony.gamma.device),
+                "peak_memory_mb": peak_memory_mb(weights.gamma.device),
             },
         )
-        device, ratio = harmony.gamma.device, float(harmony.sum_ratio)
+        device, ratio = weights.gamma.device, float(weights.sum_ratio)
         figures = Figures(images_per_second, waiting, memory_in_use(device), ratio)
         for warning in self._health.warnings(figures):
             warn(warning)
         self._bar.set_postfix_str(
             f"epoch {epoch + 1}/{self.epochs}, CE {summary.losses[self.layout.num_exits - 1]:.3f}, "
-            f"Σγ/Σγ₀ {float(harmony.sum_ratio):.3f}, {images_per_second:.0f} images/s",
+            f"Σγ/Σγ₀ {float(weights.sum_ratio):.3f}, {images_per_second:.0f} images/s",
             refresh=False,
         )
         self._bar.update(step - self._bar.n)
@@ -117,12 +117,12 @@ def per_exit(group: str, values: Sequence[float]) -> dict[str, float]:
     return named(group, [f"exit_{k + 1}" for k in range(len(values))], values)
 
 
-def gamma_values(harmony: Harmony, layout: LossLayout) -> dict[str, Any]:
+def gamma_values(weights: LossWeights, layout: LossLayout) -> dict[str, Any]:
     """Every entry of γ that the method has, Σγ/Σγ₀, and E_k once it is known."""
-    entries = zip(layout.names, harmony.gamma.tolist(), harmony.exists.tolist(), strict=True)
-    averages = [] if harmony.average_ce is None else harmony.average_ce.tolist()
+    entries = zip(layout.names, weights.gamma.tolist(), weights.exists.tolist(), strict=True)
+    averages = [] if weights.meta.average_ce is None else weights.meta.average_ce.tolist()
     return {
         **{f"{names.GAMMA}/{name}": value for name, value, exists in entries if exists},
-        names.GAMMA_SUM: float(harmony.sum_ratio),
+        names.GAMMA_SUM: float(weights.sum_ratio),
         **per_exit(names.AVERAGE_CE, averages),
     }

@@ -38,6 +38,7 @@ from hdkd_dist.training.checkpointing.saver import Keeper, Origin, Stopped
 from hdkd_dist.training.checkpointing.state import read_snapshot
 from hdkd_dist.training.engine import joined_ranks, network_state
 from hdkd_dist.training.figures import draw_figures
+from hdkd_dist.training.gamma import gamma_record
 from hdkd_dist.training.measure import Meter, Progress, note_gradients
 from hdkd_dist.training.reporter import Reporter
 from hdkd_dist.training.tracking import Tracker
@@ -55,12 +56,12 @@ def finish(
     """Leave weights, results and pictures; collective."""
     network = run.engine.module
     state = network_state(network)
-    replicas = ranks.gather_from_ranks(run.harmony.gamma)
+    replicas = ranks.gather_from_ranks(run.weights.gamma)
     if ranks.rank() != 0:
         return
     save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
     rows = exit_rows(exit_costs(network, run.image_size), progress.validation, test)
-    gamma = run.harmony.record(LossLayout(network.num_exits))
+    gamma = gamma_record(run.weights, LossLayout(network.num_exits))
     gamma["sha256_by_rank"] = [digest(replica) for replica in replicas]
     speed = {"steps": run.steps, **progress.pace.record()}
     update_results(

@@ -8,10 +8,9 @@ from torch import Tensor
 
 from hdkd_dist.data.streams import SplitReader, evaluation_pass, metaval_stream, train_epoch
 from hdkd_dist.distributed import ranks
-from hdkd_dist.method.algorithm import LOOK_AHEADS, train_network
 from hdkd_dist.method.functional import evaluation_of
 from hdkd_dist.models.accuracy import count_correct
-from hdkd_dist.training.build import Run, build_learner
+from hdkd_dist.training.build import Run
 from hdkd_dist.training.checkpointing.saver import Keeper
 from hdkd_dist.training.engine import averaged_buffers
 from hdkd_dist.training.gamma import replicate
@@ -28,17 +27,8 @@ def train(run: Run, progress: Progress, reporter: Reporter, keeper: Keeper) -> N
         Diverged, Drifted: see :class:`Meter`.
         Stopped: see :class:`Keeper`.
     """
-    settings, seed, harmony = run.settings, run.settings.run.seed, run.harmony
-    network = run.engine.module
-    learner = build_learner(
-        run.engine,
-        harmony,
-        run.normalize,
-        settings,
-        run.deepspeed,
-        gradient_equilibrium=run.gradient_equilibrium,
-    )
-    harmonised_step = LOOK_AHEADS[settings.gamma.lookahead]
+    settings, seed = run.settings, run.settings.run.seed
+    algorithm, weights, network = run.algorithm, run.weights, run.engine.module
 
     pace, meter = progress.pace, progress.meter
     first = progress.metaval_batches
@@ -53,21 +43,21 @@ def train(run: Run, progress: Progress, reporter: Reporter, keeper: Keeper) -> N
         pace.resume()
         for batch in pace.timed(keeper.pulse.reading(batches)):
             rate = run.engine.get_lr()[0]
-            train_batch = [micro.example for micro in batch]
-            if harmony.optimizer is not None and progress.step % settings.gamma.every == 0:
-                metaval_batch = [micro.example for micro in next(metaval)]
+            train_batch = [micro.examples for micro in batch]
+            if weights.learns and progress.step % settings.gamma.every == 0:
+                metaval_batch = [micro.examples for micro in next(metaval)]
                 progress.metaval_batches += 1
-                measures, gradient = harmonised_step(learner, train_batch, metaval_batch, rate)
-                meter.add_weights_step(progress.step + 1, gradient, drift=replicate(harmony))
+                seen, gradient = algorithm.step(train_batch, metaval_batch, rate)
+                meter.add_gamma_step(progress.step + 1, gradient, drift=replicate(weights))
             else:
-                harmony.follow(progress.step)
-                measures = train_network(learner, train_batch)
+                weights.follow(progress.step)
+                seen = algorithm.train_step(train_batch)
             progress.step += 1
             step = progress.step
             if run.engine.skipped_steps:  # by DeepSpeed, on all ranks: ZeRO that clips gradients
                 raise Diverged(f"the gradient of θ is not finite at step {step}: {REMEDY}")
             pace.images += run.share.batch
-            meter.add(step, measures, harmony.gamma, run.share.batch // run.share.world_size)
+            meter.add(step, seen, weights.gamma, run.share.batch // run.share.world_size)
             if step % settings.run.log_every == 0 or step % run.steps_per_epoch == 0:
                 reporter.step(step, epoch, rate, meter.read(), pace)
             keeper.attend()
@@ -88,5 +78,5 @@ def evaluate(run: Run, reader: SplitReader, keeper: Keeper) -> Tensor:
         evaluation_pass(reader, share.rank, share.world_size),
         rounds=math.ceil(per_rank / share.micro_batch),
     )
-    counts = count_correct(forward, (batch.example for batch in batches), network.num_exits)
+    counts = count_correct(forward, (batch.examples for batch in batches), network.num_exits)
     return ranks.sum_over_ranks(counts.to(run.device)).cpu()

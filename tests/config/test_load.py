@@ -161,13 +161,21 @@ FAULTS = {
         {"hdkd.gamma.lookahead": "online", "gradient_clipping": 1.0},
         "cannot work with gradient_clipping",
     ),
-    "compiled graph twice": (
-        {"hdkd.gamma.lookahead": "lookahead_keep_graph", "hdkd.model.compile": True},
-        "a compiled network frees in the first: .*leave out hdkd.model.compile",
+    "retired kind of look-ahead": (
+        {"hdkd.gamma.lookahead": "lookahead_keep_graph"},
+        "hdkd.gamma.lookahead is 'lookahead_keep_graph' but must be one of auto, online, lookahead",
     ),
-    "kept graph with accumulation": (
-        {"hdkd.gamma.lookahead": "lookahead_keep_graph", "gradient_accumulation_steps": 2},
-        "keeps the graph of the whole training batch",
+    "retired part of the batch": (
+        {"hdkd.gamma.train_part": 0.5},
+        "hdkd.gamma.train_part is no longer a setting: leave it out",
+    ),
+    "retired solver": (
+        {"hdkd.gamma.solver": "second_order"},
+        "hdkd.gamma.solver is no longer a setting: leave it out",
+    ),
+    "retired choice of passes": (
+        {"hdkd.gamma.autocast": ["validation"]},
+        r"hdkd.gamma.autocast is \['validation'\]: input should be a valid boolean",
     ),
     "no batch": ({"train_batch_size": None}, "needs train_batch_size"),
     "no accumulation": ({"gradient_accumulation_steps": 0}, "steps is 0 but must be a positive"),
@@ -202,6 +210,19 @@ def test_faults_are_named_in_one_line(file, fault):
     with pytest.raises(ValueError, match=message) as caught:
         load_config(file, overrides, world_size=2)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "online"),
+        ({"optimizer.params.nesterov": True}, "online"),
+        ({"optimizer.type": "AdamW", "optimizer.params": {}}, "lookahead"),
+        ({"gradient_clipping": 1.0}, "lookahead"),
+    ],
+)
+def test_look_ahead_is_online_where_that_is_exact(file, changes, expected):
+    assert load_config(file, changes, world_size=1).hdkd.gamma.lookahead == expected
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", "{}"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hdkd_dist.data.order import (
-    Share,
+    BatchShare,
     evaluation_order,
     metaval_order,
     metaval_steps,
@@ -23,7 +23,7 @@ LAYOUTS = [(1, 1), (1, 4), (2, 1), (2, 2), (3, 2)]
 def global_batches(order_of_rank, ranks, accumulation):
     """[steps, B]: what all ranks together see, micro-step by micro-step, rank by rank."""
     parts = [
-        order_of_rank(Share(BATCH, accumulation, rank, ranks)).reshape(
+        order_of_rank(BatchShare(BATCH, accumulation, rank, ranks)).reshape(
             -1, accumulation, BATCH // (ranks * accumulation)
         )
         for rank in range(ranks)
@@ -76,4 +76,4 @@ def test_evaluation_counts_each_sample_once(ranks):
 
 def test_batch_that_ranks_do_not_divide_is_refused():
     with pytest.raises(ValueError, match=r"batch of 24 cannot be divided among 5 rank\(s\)"):
-        Share(24, world_size=5)
+        BatchShare(24, world_size=5)

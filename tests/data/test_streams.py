@@ -15,12 +15,12 @@ from ffcv.transforms import ToTensor
 from hdkd_dist.data import streams
 from hdkd_dist.data.manifest import read_manifest
 from hdkd_dist.data.normalize import Normalize
-from hdkd_dist.data.order import Share, train_order
+from hdkd_dist.data.order import BatchShare, train_order
 from hdkd_dist.data.preparing.beton import ArraySamples, FieldOptions
 from hdkd_dist.data.preparing.digits import prepare_digits
 from hdkd_dist.data.preparing.write import write_data_set
 from hdkd_dist.data.streams import (
-    Reading,
+    ReadOptions,
     SplitReader,
     evaluation_pass,
     image_pipeline,
@@ -86,7 +86,7 @@ def readers(fixed):
                 "train",
                 image_size=SIDE,
                 batch=batch,
-                reading=Reading(CPU, workers),
+                reading=ReadOptions(CPU, workers),
                 augment=True,
             )
         return made[key]
@@ -111,12 +111,12 @@ def epoch(reader, share, number, seed=3):
 
 
 def test_stream_is_the_same_for_any_ranks_accumulation_and_workers(readers):
-    reference = collect(epoch(readers(16), Share(16), 1))
+    reference = collect(epoch(readers(16), BatchShare(16), 1))
     layouts = [(1, 4, 1), (2, 1, 1), (2, 2, 1), (2, 2, 2)]
     for ranks, accumulation, workers in layouts:
         parts = []
         for rank in range(ranks):
-            share = Share(16, accumulation, rank, ranks)
+            share = BatchShare(16, accumulation, rank, ranks)
             batches = epoch(readers(share.micro_batch, workers), share, 1)
             expected = train_order(3, 1, SAMPLES, share)
             assert np.array_equal(torch.cat([b.indices for b in batches]).numpy(), expected)
@@ -127,7 +127,7 @@ def test_stream_is_the_same_for_any_ranks_accumulation_and_workers(readers):
 
 
 def test_augmentation_depends_on_seed_and_epoch_and_repeats(readers):
-    share = Share(8)  # divides the split: every sample comes in every epoch
+    share = BatchShare(8)  # divides the split: every sample comes in every epoch
     _, first = collect(epoch(readers(8), share, 0))
     _, second = collect(epoch(readers(8), share, 1))
     _, again = collect(epoch(readers(8), share, 0))
@@ -139,7 +139,7 @@ def test_augmentation_depends_on_seed_and_epoch_and_repeats(readers):
 
 
 def test_flip_and_translation_are_what_they_say(readers):
-    _, images = collect(epoch(readers(8), Share(8), 0))
+    _, images = collect(epoch(readers(8), BatchShare(8), 0))
     columns = images[:, 1].float()
     inside = images[:, 2] > 0
     flipped, shifts = 0, set()
@@ -159,13 +159,13 @@ def test_flip_and_translation_are_what_they_say(readers):
 
 
 def test_metaval_stream_goes_on_and_has_its_own_augmentation(readers):
-    share = Share(16, 2)
+    share = BatchShare(16, 2)
     steps = list(islice(metaval_stream(readers(8), share, seed=3), 7))
     drawn = torch.cat([batch.indices for step in steps for batch in step])
     counts = torch.bincount(drawn[: 2 * SAMPLES], minlength=SAMPLES)
     assert (counts == 2).all()
     first_pass = [batch for step in steps[:5] for batch in step][:5]
-    _, train = collect(epoch(readers(8), Share(8), 0))
+    _, train = collect(epoch(readers(8), BatchShare(8), 0))
     seen = {int(i): img for b in first_pass for i, img in zip(b.indices, b.images, strict=True)}
     assert sum(not torch.equal(image, train[i]) for i, image in seen.items()) > 0.7 * len(seen)
 
@@ -175,7 +175,7 @@ def contents(steps):
 
 
 def test_streams_start_in_the_midst_with_what_would_have_come_there(readers):
-    share = Share(16, 2)
+    share = BatchShare(16, 2)
     whole = contents(train_epoch(readers(8), share, seed=3, epoch=1))
     steps = len(whole)
     for first in (1, steps - 1, steps):
@@ -191,13 +191,13 @@ def test_start_in_the_midst_reads_nothing_of_what_came_before(readers, monkeypat
     read = []
     reader = readers(8)
     monkeypatch.setattr(reader, "read", lambda samples, **_: read.append(samples) or iter(()))
-    list(train_epoch(reader, Share(16, 2), seed=3, epoch=1, first_step=1))
+    list(train_epoch(reader, BatchShare(16, 2), seed=3, epoch=1, first_step=1))
     assert [len(samples) for samples in read] == [SAMPLES // 16 * 16 - 16]
 
 
 def test_evaluation_is_plain_and_counts_once(fixed):
     reader = SplitReader(
-        fixed, "test", image_size=SIDE, batch=16, reading=Reading(CPU), augment=False
+        fixed, "test", image_size=SIDE, batch=16, reading=ReadOptions(CPU), augment=False
     )
     parts = [batch for rank in range(3) for batch in evaluation_pass(reader, rank, 3)]
     indices, images = collect(parts)
@@ -207,16 +207,21 @@ def test_evaluation_is_plain_and_counts_once(fixed):
 
 
 def test_batches_are_not_views_of_a_buffer_that_is_filled_again(readers):
-    batches = epoch(readers(8), Share(8), 0)
+    batches = epoch(readers(8), BatchShare(8), 0)
     kept = [batch.images.clone() for batch in batches]
-    list(epoch(readers(8), Share(8), 1))
+    list(epoch(readers(8), BatchShare(8), 1))
     assert all(torch.equal(b.images, k) for b, k in zip(batches, kept, strict=True))
 
 
 def test_random_resized_crop_is_deterministic_and_covers_the_image(varying):
     def pass_over(workers, number):
         reader = SplitReader(
-            varying, "train", image_size=16, batch=8, reading=Reading(CPU, workers), augment=True
+            varying,
+            "train",
+            image_size=16,
+            batch=8,
+            reading=ReadOptions(CPU, workers),
+            augment=True,
         )
         return [collect(reader.read(np.arange(SAMPLES), seed=1, epoch=e))[1] for e in number]
 
@@ -236,7 +241,7 @@ def test_random_resized_crop_is_deterministic_and_covers_the_image(varying):
 
 def test_variable_sizes_are_evaluated_on_a_central_crop(varying):
     reader = SplitReader(
-        varying, "test", image_size=16, batch=8, reading=Reading(CPU), augment=False
+        varying, "test", image_size=16, batch=8, reading=ReadOptions(CPU), augment=False
     )
     _, images = collect(evaluation_pass(reader, 0, 1))
     for sample in (0, 13):
@@ -250,7 +255,7 @@ def test_variable_sizes_are_evaluated_on_a_central_crop(varying):
 
 def test_more_workers_than_cores_are_as_many_as_cores(fixed):
     reader = SplitReader(
-        fixed, "test", image_size=SIDE, batch=16, reading=Reading(CPU, 1000), augment=False
+        fixed, "test", image_size=SIDE, batch=16, reading=ReadOptions(CPU, 1000), augment=False
     )
     assert len(list(evaluation_pass(reader, 0, 1))) == 3
 
@@ -271,7 +276,7 @@ def test_reading_leaves_torch_its_threads(fixed):
     torch.set_num_threads(2)
     try:
         reader = SplitReader(
-            fixed, "test", image_size=SIDE, batch=16, reading=Reading(CPU), augment=False
+            fixed, "test", image_size=SIDE, batch=16, reading=ReadOptions(CPU), augment=False
         )
         list(reader.read(np.arange(16)))
         assert torch.get_num_threads() == 2
@@ -292,7 +297,7 @@ class Broken(ToTensor):
 def test_error_in_the_loader_thread_does_not_hang_the_run(fixed, monkeypatch):
     monkeypatch.setattr(streams, "ToTensor", Broken)
     reader = SplitReader(
-        fixed, "test", image_size=SIDE, batch=16, reading=Reading(CPU), augment=False
+        fixed, "test", image_size=SIDE, batch=16, reading=ReadOptions(CPU), augment=False
     )
     with pytest.raises(RuntimeError, match=r"reading .*test.beton failed: the disk is gone"):
         list(reader.read(np.arange(SAMPLES)))
@@ -313,7 +318,7 @@ def test_normalisation():
 def test_digits_are_ready_to_read(tmp_path):
     manifest = prepare_digits(tmp_path / "digits")
     reader = SplitReader(
-        manifest, "test", image_size=16, batch=100, reading=Reading(CPU), augment=False
+        manifest, "test", image_size=16, batch=100, reading=ReadOptions(CPU), augment=False
     )
     batch = next(iter(list(reader.read(np.arange(100)))))
     assert batch.images.shape == (100, 3, 16, 16)

@@ -9,9 +9,11 @@ import torch
 from ranks_harness import on_ranks
 
 from hdkd_dist.distributed import ranks
-from hdkd_dist.method.algorithm import Measures
+from hdkd_dist.method.algorithm import Seen
+from hdkd_dist.method.meta_objective import MetaObjective
 from hdkd_dist.method.objective import LossLayout
-from hdkd_dist.training.gamma import Harmony, replicate
+from hdkd_dist.method.state import LossWeights
+from hdkd_dist.training.gamma import replicate
 from hdkd_dist.training.measure import Meter
 
 CPU = torch.device("cpu")
@@ -42,8 +44,10 @@ def test_tasks_without_ranks_are_refused(monkeypatch):
         ranks.complete_environment()
 
 
-def harmony_of(gamma):
-    return Harmony(gamma, torch.ones(3), torch.ones(3), None, torch.tensor(3.0), torch.ones(2))
+def weights_of(gamma):
+    meta = MetaObjective(average_ce=torch.ones(2))
+    ones = torch.ones(3)
+    return LossWeights(gamma, ones, ones, torch.tensor(3.0), meta=meta)
 
 
 def reductions():
@@ -67,7 +71,7 @@ def agreement():
     gamma = value.clone()
     if ranks.rank() == 2:
         gamma[0] = torch.nextafter(gamma[0], torch.tensor(9.0))
-    drift = replicate(harmony_of(gamma))
+    drift = replicate(weights_of(gamma))
     return torch.equal(equal, value), float(no_drift), float(drift), gamma
 
 
@@ -90,9 +94,9 @@ def measuring(bad_rank, kind):
             watched = {"loss": losses, "gamma": weights}[kind]
             watched[2] = math.inf if step == 2 else math.nan
         correct = torch.tensor([1, 2])
-        meter.add(step, Measures(losses, correct), weights, images=4)
+        meter.add(step, Seen(losses, correct), weights, images=4)
         gradient = torch.tensor([3.0, 4.0, math.inf if kind == "gradient" and step == 3 else 0.0])
-        meter.add_weights_step(step, gradient, torch.tensor(0.0))
+        meter.add_gamma_step(step, gradient, torch.tensor(0.0))
     try:
         return meter.read()
     except ValueError as error:
@@ -121,7 +125,7 @@ def test_infinite_hypergradient_is_named_although_gamma_is_cut_at_zero():
 
 def without_a_step_of_gamma():
     meter = Meter(EXITS, CPU)
-    meter.add(1, Measures(torch.ones(3), torch.tensor([1, 2])), torch.ones(3), images=4)
+    meter.add(1, Seen(torch.ones(3), torch.tensor([1, 2])), torch.ones(3), images=4)
     return meter.read().hypergradient_norm
 
 
@@ -132,9 +136,9 @@ def test_no_step_of_gamma_has_no_norm():
 def drifting():
     meter = Meter(EXITS, CPU)
     losses = torch.ones(3)
-    meter.add(1, Measures(losses, torch.tensor([1, 2])), losses, images=4)
+    meter.add(1, Seen(losses, torch.tensor([1, 2])), losses, images=4)
     gamma = losses + 0.25 * ranks.rank()
-    meter.add_weights_step(1, losses, replicate(harmony_of(gamma)))
+    meter.add_gamma_step(1, losses, replicate(weights_of(gamma)))
     try:
         meter.read()
     except ValueError as error:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from hdkd_dist.data.preparing.beton import FieldOptions
 from hdkd_dist.data.preparing.write import write_data_set
-from hdkd_dist.data.streams import Reading, SplitReader, evaluation_pass
+from hdkd_dist.data.streams import ReadOptions, SplitReader, evaluation_pass
 from hdkd_dist.inference.preprocessing import Preprocessing
 
 SIZES = [(40, 30), (30, 41), (120, 47), (33, 33), (90, 200), (31, 28)]
@@ -36,7 +36,7 @@ def test_pixels_are_the_loaders(tmp_path):
         options=FieldOptions(write_mode="raw", max_side=LONGEST),
         workers=1,
     )
-    reading = Reading(torch.device("cpu"))
+    reading = ReadOptions(torch.device("cpu"))
     reader = SplitReader(manifest, "test", image_size=SIDE, batch=4, reading=reading, augment=False)
     expected = torch.cat([part.images for part in evaluation_pass(reader, 0, 1)])
     preprocessing = Preprocessing.of(manifest, SIDE)

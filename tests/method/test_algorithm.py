@@ -7,82 +7,53 @@ import torch
 from ranks_harness import on_ranks
 from small_network import flattened, small_msdnet
 
-from hdkd_dist.config.settings import Settings
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.distributed import ranks
-from hdkd_dist.method.algorithm import LOOK_AHEADS, Look, learn_weights, train_network
+from hdkd_dist.method.algorithm import Algorithm, PlainEngine
 from hdkd_dist.method.functional import forward_of
-from hdkd_dist.method.meta_objective import meta_objective
+from hdkd_dist.method.hypergradient import alone, look_ahead, metaval_gradient, second_order
+from hdkd_dist.method.meta_objective import MetaObjective
 from hdkd_dist.method.objective import cross_entropies, loss_vector
-from hdkd_dist.method.weights import METHODS
+from hdkd_dist.method.state import start_weights
+from hdkd_dist.method.weights import METHODS, ds_like, existing_entries
 from hdkd_dist.models import build
-from hdkd_dist.training.build import build_learner
-from hdkd_dist.training.gamma import start_harmony
 from hdkd_dist.training.measure import Meter
 
-RATE = 0.1
-SETTINGS = {
-    "model": {"preset": "msdnet-digits"},
-    "schedule": {"epochs": 1, "base_lr": 0.1, "base_batch": 8},
-}
+RATE, CPU = 0.1, torch.device("cpu")
+KINDS = ["lookahead", "online"]
 
 
-class PlainEngine:
-    """The three calls of DeepSpeed's engine in plain torch, for DeepSpeed cannot run on meta."""
-
-    def __init__(self, network, accumulation, **sgd):
-        self.module = network
-        self.optimizer = torch.optim.SGD(network.parameters(), lr=RATE, **sgd)
-        self.accumulation = accumulation
-        self.micro_step = 0
-
-    def __call__(self, images, **arguments):
-        return self.module(images, **arguments)
-
-    def backward(self, loss):
-        (loss / self.accumulation).backward()
-
-    def step(self):
-        self.micro_step += 1
-        if self.micro_step % self.accumulation == 0:
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-
-
-def settings_of(method, **gamma):
-    loss = {"temperature": "anneal"}
-    return Settings.model_validate({**SETTINGS, "method": method, "gamma": gamma, "loss": loss})
-
-
-def learner_of(
-    network, settings, device, accumulation, equilibrium=False, mean=list, prepare=None, **sgd
+def algorithm_for(
+    network, method="hdkd", *, accumulation=1, mean=alone, sgd=None, weights=None, **how
 ):
-    prepare = prepare or Normalize.of([0.5] * 3, [0.25] * 3, device)
-    deepspeed = {"optimizer": {"params": sgd}, "gradient_accumulation_steps": accumulation}
-    return build_learner(
-        PlainEngine(network, accumulation, **sgd),
-        start_harmony(settings, network.num_exits, device),
-        prepare,
-        settings,
-        deepspeed,
-        gradient_equilibrium=equilibrium,
+    """Algorithm 1 on a network, with γ at the start of a method."""
+    initial = ds_like(METHODS[method], network.num_exits, 1.0, "per_student")
+    exists = existing_entries(METHODS[method], network.num_exits)
+    first = next(network.parameters())
+    own = {"optimizer": "adam" if METHODS[method].learns else None, "rate": 1e-3, **(weights or {})}
+    sgd = {"momentum": 0.9} if sgd is None else sgd
+    return Algorithm(
+        engine=PlainEngine(
+            network, torch.optim.SGD(network.parameters(), lr=RATE, **sgd), accumulation
+        ),
+        weights=start_weights(initial.to(first), exists.to(first), **own),
+        gradient_share=1 + sgd["momentum"] if sgd.get("nesterov") else 1.0,
         mean=mean,
+        **{"prepare": Normalize.of([0.5] * 3, [0.25] * 3, first.device), **how},
     )
 
 
-def take_steps(network, settings, device, batches, count=2, equilibrium=False):
+def take_steps(algorithm, batches, count=2):
     """``count`` steps of γ and θ as the trainer takes them."""
-    learner = learner_of(network, settings, device, len(batches), equilibrium, momentum=0.9)
-    meter = Meter(network.num_exits, device)
+    network, weights = algorithm.engine.module, algorithm.weights
+    meter = Meter(network.num_exits, weights.gamma.device)
     for step in range(count):
-        if learner.harmony.optimizer is not None:
-            harmonised_step = LOOK_AHEADS[settings.gamma.lookahead]
-            measures, gradient = harmonised_step(learner, batches, batches, RATE)
-            meter.add_weights_step(step, gradient, drift=gradient.norm() * 0)
+        if weights.learns:
+            seen, gradient = algorithm.step(batches, batches, RATE)
+            meter.add_gamma_step(step, gradient, drift=gradient.norm() * 0)
         else:
-            measures = train_network(learner, batches)
-        meter.add(step, measures, learner.harmony.gamma, images=8)
-    return learner.harmony, meter
+            seen = algorithm.train_step(batches)
+        meter.add(step, seen, weights.gamma, images=8)
 
 
 def stored(count, side, device):
@@ -98,39 +69,39 @@ def stored(count, side, device):
 
 @pytest.mark.parametrize("preset", ["msdnet-digits", "resnet-digits"])
 @pytest.mark.parametrize(
-    ("method", "accumulation", "gamma"),
+    ("method", "accumulation", "how"),
     [
         ("hdkd", 1, {"lookahead": "lookahead"}),
+        ("hdkd", 1, {"lookahead": "lookahead", "reuses_convolutions": True}),
         ("hdkd", 2, {"lookahead": "lookahead"}),
-        ("hdkd", 1, {"lookahead": "lookahead_keep_graph"}),
-        ("hdkd", 1, {"lookahead": "online"}),
+        ("hdkd", 1, {"lookahead": "online", "reuses_convolutions": True}),
         ("hdkd", 2, {"lookahead": "online"}),
-        ("hdkd", 2, {"lookahead": "online", "train_part": 0.25, "scope": "local"}),
+        ("hdkd", 2, {"lookahead": "online", "scope": "local"}),
         ("impr", 1, {}),
         ("impr", 2, {}),
     ],
 )
-def test_whole_step_runs_on_the_meta_device(preset, method, accumulation, gamma):
+def test_whole_step_runs_on_the_meta_device(preset, method, accumulation, how):
     meta = torch.device("meta")
     network = build(preset, 5).to(meta)
-    settings = settings_of(method, **gamma)
-    harmony, _ = take_steps(
-        network,
-        settings,
-        meta,
-        stored(accumulation, 16, meta),
-        equilibrium=METHODS[method].gradient_equilibrium,
-    )
-    assert harmony.gamma.device.type == "meta"
-    assert harmony.temperature.device.type == "meta"
+    if METHODS[method].gradient_equilibrium:
+        how = {**how, "arguments": {"gradient_equilibrium": True}}
+    weights = {"annealing": True, "temperature": 1.0}
+    algorithm = algorithm_for(network, method, accumulation=accumulation, weights=weights, **how)
+    take_steps(algorithm, stored(accumulation, 16, meta))
+    assert algorithm.weights.gamma.device.type == "meta"
+    assert algorithm.weights.temperature.device.type == "meta"
 
 
-@pytest.mark.parametrize("constraint", ["none", "nonnegative", "fixed_sum"])
+@pytest.mark.parametrize("average_of", ["metaval", "train"])
+@pytest.mark.parametrize("constraint", ["none", "nonnegative", "fixed_sum", "fixed_norm"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_every_way_of_moving_gamma_runs_on_the_meta_device(constraint, optimizer):
+def test_every_way_of_moving_gamma_runs_on_the_meta_device(constraint, optimizer, average_of):
     meta = torch.device("meta")
-    settings = settings_of("hdkd", constraint=constraint, optimizer=optimizer)
-    take_steps(build("msdnet-digits", 5).to(meta), settings, meta, stored(1, 16, meta), count=1)
+    objective = MetaObjective(average_of=average_of)
+    weights = {"constraint": constraint, "optimizer": optimizer, "meta": objective}
+    algorithm = algorithm_for(build("msdnet-digits", 5).to(meta), weights=weights)
+    take_steps(algorithm, stored(1, 16, meta), count=1)
 
 
 def test_meta_device_would_notice_a_host_synchronisation():
@@ -140,33 +111,32 @@ def test_meta_device_would_notice_a_host_synchronisation():
         torch.zeros(3, device="meta") + torch.zeros(3)
 
 
-def test_running_statistics_move_once_per_micro_batch_of_training():
-    network, cpu = small_msdnet().train(), torch.device("cpu")
-    take_steps(network, settings_of("hdkd"), cpu, stored(2, 16, cpu), count=3)
+@pytest.mark.parametrize("kind", KINDS)
+def test_running_statistics_move_once_per_micro_batch_of_training(kind):
+    network = small_msdnet().train()
+    take_steps(algorithm_for(network, accumulation=2, lookahead=kind), stored(2, 16, CPU), count=3)
     counted = {int(b) for name, b in network.named_buffers() if name.endswith("tracked")}
     assert counted == {6}
 
 
-@pytest.mark.parametrize("kind", ["lookahead", "lookahead_keep_graph"])
-def test_step_of_theta_uses_the_gamma_that_was_just_learned(kind):
+def test_step_of_theta_uses_the_gamma_that_was_just_learned():
     """Lookahead: «the loss weights of the current batch»."""
-    cpu = torch.device("cpu")
-    batches = stored(1, 16, cpu)
-    network = small_msdnet().train()
-    settings = settings_of("hdkd", lr=0.3, lookahead=kind)
-    harmony, _ = take_steps(network, settings, cpu, batches, count=1)
-    assert not torch.allclose(harmony.gamma, harmony.initial, atol=0.1)
+    batches, network = stored(1, 16, CPU), small_msdnet().train()
+    algorithm = algorithm_for(network, sgd={}, weights={"rate": 0.3, "temperature": 1.0})
+    algorithm.step(batches, batches, RATE)
+    weights = algorithm.weights
+    assert not torch.allclose(weights.gamma, weights.initial, atol=0.1)
 
     def stepped(gamma):
         other = small_msdnet().train()
-        images = Normalize.of([0.5] * 3, [0.25] * 3, cpu)(batches[0][0])
+        images = Normalize.of([0.5] * 3, [0.25] * 3, CPU)(batches[0][0])
         (gamma @ loss_vector(other(images), batches[0][1], 1.0)).backward()
         torch.optim.SGD(other.parameters(), lr=0.1).step()
         return flattened(other)
 
     found = flattened(network)
-    torch.testing.assert_close(found, stepped(harmony.gamma), rtol=1e-4, atol=1e-6)
-    assert not torch.allclose(found, stepped(harmony.initial), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found, stepped(weights.gamma), rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(found, stepped(weights.initial), rtol=1e-4, atol=1e-6)
 
 
 def real_step(training, validation, gamma, before, train_batch, metaval_batch, **sgd):
@@ -192,92 +162,111 @@ def prepare_double(images):
     return (images.double() - 127.5) / 63.75
 
 
-def double_learner(settings, accumulation=1, mean=list, equilibrium=False, **sgd):
-    """In float64, with a γ that stays where it is."""
-    cpu, network = torch.device("cpu"), small_msdnet().double().train()
-    learner = learner_of(
-        network, settings, cpu, accumulation, equilibrium, mean, prepare_double, **sgd
+def double_algorithm(accumulation=1, mean=alone, sgd=None, weights=None, **how):
+    """In float64, with a γ that stays where it is unless told otherwise."""
+    network = small_msdnet().double().train()
+    weights = {"optimizer": "sgd", "rate": 1e-12, **(weights or {})}
+    algorithm = algorithm_for(
+        network,
+        accumulation=accumulation,
+        mean=mean,
+        sgd=sgd,
+        weights=weights,
+        prepare=prepare_double,
+        **how,
     )
-    harmony = learner.harmony
-    harmony.gamma = harmony.gamma.double()
-    harmony.temperature = harmony.temperature.double()
-    harmony.optimizer = torch.optim.SGD([harmony.gamma], lr=1e-12)
-    return learner
+    algorithm.weights.temperature = algorithm.weights.temperature.double()
+    return algorithm
 
 
-def gamma_step(gamma, train_batch, metaval_batch, mean=list):
-    """Hypergradient, θ and buffers after one step in float64."""
-    settings = Settings.model_validate({**SETTINGS, "method": "hdkd", "gamma": gamma})
-    learner = double_learner(settings, len(train_batch), mean, momentum=0.9)
-    step = LOOK_AHEADS[settings.gamma.lookahead]
-    _, gradient = step(learner, train_batch, metaval_batch, RATE)
-    return gradient, learner.engine.module.state_dict()
+@pytest.mark.parametrize("reuses", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_gamma_step_agrees_with_double_backward(kind, reuses):
+    """With recorded convolutions or without; θ and its statistics go on as they do alone."""
+    train, metaval = stored(2, 16, CPU)
+    algorithm = double_algorithm(lookahead=kind, reuses_convolutions=reuses)
+    twin = double_algorithm()
+    theta = {name: value.detach().clone() for name, value in algorithm.theta.items()}
+    _, found = algorithm.step([train], [metaval], RATE)
+    twin.train_step([train])
+    state = algorithm.engine.module.state_dict()
+    torch.testing.assert_close(state, twin.engine.module.state_dict(), rtol=1e-9, atol=1e-12)
+
+    network, losses = small_msdnet().double().train(), twin.losses_now()
+    forward = forward_of(network, prepare_double)
+    gamma = algorithm.weights.initial
+    ahead = look_ahead(forward, losses, theta, gamma, [train], step_size=RATE)
+    if kind == "online":  # the first step of momentum is the plain one
+        torch.testing.assert_close(dict(algorithm.theta), ahead, rtol=1e-9, atol=1e-12)
+    v, _ = metaval_gradient(forward, cross_entropies, ahead, [metaval], MetaObjective())
+    expected = -RATE * second_order(forward, losses, theta, v, train)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("kind", ["lookahead_keep_graph", "lookahead", "online"])
-def test_what_is_kept_and_what_is_computed_again_are_equal(kind):
-    """One graph or two, recorded outputs of convolutions or none: the same step."""
-    train, metaval = stored(2, 16, torch.device("cpu"))
-    twin = "online" if kind == "online" else "lookahead"  # without a record
-    gradient, state = gamma_step({"lookahead": kind}, [train], [metaval])
-    expected, expected_state = gamma_step(
-        {"lookahead": twin, "solver": "second_order"}, [train], [metaval]
-    )
-    torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=0)
-    torch.testing.assert_close(state, expected_state, rtol=1e-9, atol=1e-12)
+def test_fixed_norm_keeps_the_size_of_the_gradient():
+    batches = stored(2, 16, CPU)
+    weights = {"optimizer": "adam", "rate": 0.3, "constraint": "fixed_norm"}
+    algorithm = double_algorithm(weights=weights)
+    theta = {name: value.detach().clone() for name, value in algorithm.theta.items()}
+    algorithm.step(batches[:1], batches[1:], RATE)
+    gamma, initial = algorithm.weights.gamma, algorithm.weights.initial
+
+    def norm(weights):
+        network = small_msdnet().double().train()
+        network.load_state_dict(theta, strict=False)
+        images, labels = batches[0]
+        (weights @ loss_vector(network(prepare_double(images)), labels, 3.0)).backward()
+        return torch.cat([p.grad.flatten() for p in network.parameters()]).norm()
+
+    torch.testing.assert_close(norm(gamma), norm(initial), rtol=1e-9, atol=0)
+    assert not torch.allclose(gamma / gamma.sum(), initial / initial.sum(), atol=0.01)
 
 
-def test_part_of_the_train_batch_is_its_first_images():
-    """Only the forward-mode pass sees fewer: θ' stays."""
-    train, metaval = stored(2, 16, torch.device("cpu"))
-    part, state = gamma_step({"train_part": 0.25}, [train], [metaval])
-    whole, whole_state = gamma_step({}, [train], [metaval])
-    torch.testing.assert_close(state, whole_state, rtol=0, atol=0)
-    assert float((part - whole).norm() / whole.norm()) > 0.01
-    others = torch.cat([train[0][:2], 255 - train[0][2:]]), train[1]
-    settings = Settings.model_validate({**SETTINGS, "gamma": {"train_part": 0.25}})
-    learner = double_learner(settings)
-    theta = {name: value.detach() for name, value in learner.parameters.items()}
-    look = Look(theta, theta, RATE, learner.harmony.temperature, None)
-    found = [learn_weights(learner, look, [batch], [metaval]) for batch in (train, others)]
-    torch.testing.assert_close(*found, rtol=1e-9, atol=0)
+def test_average_of_the_training_batch_is_taken_at_theta():
+    """The other reading of Eq. 9."""
+    (train, metaval), network = stored(2, 16, CPU), small_msdnet().double().train()
+    with torch.no_grad():
+        expected = cross_entropies(network(prepare_double(train[0])), train[1])
+    for kind in KINDS:
+        meta = MetaObjective(average_of="train")
+        algorithm = double_algorithm(weights={"meta": meta}, lookahead=kind)
+        algorithm.step([train], [metaval], RATE)
+        torch.testing.assert_close(meta.average_ce, expected, rtol=1e-9, atol=0)
 
 
 def test_local_scope_averages_nothing_but_the_entries_and_what_E_k_needs():
-    train, metaval = stored(2, 16, torch.device("cpu"))
+    train, metaval = stored(2, 16, CPU)
     averaged = []
 
     def mean(tensors):
         averaged.append([tensor.numel() for tensor in tensors])
         return [tensor + 0.0 for tensor in tensors]
 
-    local, _ = gamma_step({"scope": "local"}, [train], [metaval], mean)
+    _, local = double_algorithm(mean=mean, scope="local").step([train], [metaval], RATE)
     assert averaged == [[6, 3]]
-    whole, _ = gamma_step({}, [train], [metaval])
+    _, whole = double_algorithm().step([train], [metaval], RATE)
     torch.testing.assert_close(local, whole)
 
 
 def test_local_scope_is_the_mean_of_what_each_rank_finds_alone():
     found = on_ranks(2, local_step)
-    alone, gradients, average_ce = zip(*found, strict=True)
-    torch.testing.assert_close(gradients[0], (alone[0][0] + alone[1][0]) / 2)
-    torch.testing.assert_close(average_ce[0], (alone[0][1] + alone[1][1]) / 2)
+    separate, gradients, average_ce = zip(*found, strict=True)
+    torch.testing.assert_close(gradients[0], (separate[0][0] + separate[1][0]) / 2)
+    torch.testing.assert_close(average_ce[0], (separate[0][1] + separate[1][1]) / 2)
     assert torch.equal(gradients[0], gradients[1])
     assert torch.equal(average_ce[0], average_ce[1])
-    assert float((gradients[0] - alone[0][0]).norm() / gradients[0].norm()) > 0.01
+    assert float((gradients[0] - separate[0][0]).norm() / gradients[0].norm()) > 0.01
 
 
 def local_step():
     """The hypergradient and E_k of this rank's batches: alone, and with scope local."""
-    batches = stored(4, 16, torch.device("cpu"))[2 * ranks.rank() :]
+    batches = stored(4, 16, CPU)[2 * ranks.rank() :]
     results = []
-    for mean in (list, ranks.mean_over_ranks):
-        settings = Settings.model_validate({**SETTINGS, "gamma": {"scope": "local"}})
-        learner = double_learner(settings, mean=mean)
-        theta = {name: value.detach() for name, value in learner.parameters.items()}
-        look = Look(theta, theta, RATE, learner.harmony.temperature, None)
-        gradient = learn_weights(learner, look, batches[:1], batches[1:2])
-        results.append((gradient, learner.harmony.average_ce))
+    for mean in (alone, ranks.mean_over_ranks):
+        algorithm = double_algorithm(mean=mean, scope="local")
+        theta, losses = algorithm.theta, algorithm.losses_now()
+        gradient = algorithm.gamma_step(theta, theta, losses, batches[:1], batches[1:2], RATE)
+        results.append((gradient, algorithm.weights.meta.average_ce))
     return results[0], *results[1]
 
 
@@ -289,29 +278,27 @@ def test_online_differentiates_the_real_optimiser_step(nesterov, accumulation, e
 
     Gradient equilibrium is a matter of the training pass alone.
     """
-    cpu, sgd = torch.device("cpu"), {"momentum": 0.9, "weight_decay": 1e-2, "nesterov": nesterov}
-    settings = Settings.model_validate(
-        {**SETTINGS, "method": "hdkd", "gamma": {"lookahead": "online", "lr": 1e-9}}
-    )
-    batches = stored(accumulation, 16, cpu)
+    sgd = {"momentum": 0.9, "weight_decay": 1e-2, "nesterov": nesterov}
+    batches = stored(accumulation, 16, CPU)
     metaval_batch = [(255 - images, labels) for images, labels in batches]
-    learner = double_learner(settings, accumulation, equilibrium=equilibrium, **sgd)
+    arguments = {"gradient_equilibrium": True} if equilibrium else {}
+    algorithm = double_algorithm(accumulation, sgd=sgd, arguments=arguments, lookahead="online")
     for _ in range(2):
-        train_network(learner, batches)
-    state = learner.engine.optimizer.state
+        algorithm.train_step(batches)
+    state, theta = algorithm.engine.optimizer.state, algorithm.theta
     before = (
-        {name: value.detach().clone() for name, value in learner.parameters.items()},
-        {n: state[p]["momentum_buffer"].clone() for n, p in learner.parameters.items()},
+        {name: value.detach().clone() for name, value in theta.items()},
+        {n: state[p]["momentum_buffer"].clone() for n, p in theta.items()},
     )
-    gamma, average = learner.harmony.gamma.clone(), torch.tensor([2.0, 1.0, 1.5]).double()
-    learner.harmony.average_ce = average
-    _, found = LOOK_AHEADS["online"](learner, batches, metaval_batch, RATE)
+    gamma, average = algorithm.weights.gamma.clone(), torch.tensor([2.0, 1.0, 1.5]).double()
+    algorithm.weights.meta.average_ce = average
+    _, found = algorithm.step(batches, metaval_batch, RATE)
 
-    network = learner.engine.module
-    training = forward_of(network, prepare_double, gradient_equilibrium=equilibrium)
+    network = algorithm.engine.module
+    training = forward_of(network, prepare_double, **arguments)
     validation = forward_of(network, prepare_double)
     ahead, ce, gamma = real_step(training, validation, gamma, before, batches, metaval_batch, **sgd)
-    for name, value in learner.parameters.items():
+    for name, value in algorithm.theta.items():
         torch.testing.assert_close(value, ahead[name], rtol=1e-9, atol=1e-12)
-    (expected,) = torch.autograd.grad(meta_objective(ce, average, settings.gamma.alpha), gamma)
+    (expected,) = torch.autograd.grad(MetaObjective(average_ce=average).loss(ce), gamma)
     assert float((found - expected).norm() / expected.norm()) < 1e-9

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hdkd_dist.method.objective import LossLayout
+from hdkd_dist.method.state import start_weights
 from hdkd_dist.method.weights import (
     METHODS,
     OPTIMIZERS,
@@ -14,7 +15,6 @@ from hdkd_dist.method.weights import (
     existing_entries,
     project,
     random_weights,
-    step_weights,
 )
 
 K = 4
@@ -88,20 +88,21 @@ def test_random_is_seeded_and_stays_within_the_method():
     assert (one[~exists] == 0).all()
 
 
+def started(method, **how):
+    initial = ds_like(METHODS[method], K, 1.0, "per_student")  # of unequal entries
+    return start_weights(initial, existing_entries(METHODS[method], K), **how)
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("constraint", ["none", "nonnegative", "fixed_sum"])
+@pytest.mark.parametrize("constraint", ["none", "nonnegative", "fixed_sum", "fixed_norm"])
 def test_steps_respect_constraint_and_method(optimizer, constraint):
-    method = METHODS["hdbt"]
-    initial = ds_like(method, K, 1.0, "per_student")
-    exists = existing_entries(method, K)
-    gamma = initial.clone()
-    moving = OPTIMIZERS[optimizer]([gamma], lr=0.4)
+    weights = started("hdbt", optimizer=optimizer, rate=0.4, constraint=constraint)
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
-        gradient = 1 + torch.randn(len(LAYOUT), generator=generator)
-        step_weights(gamma, gradient, moving, initial=initial, exists=exists, constraint=constraint)
+        weights.step(1 + torch.randn(len(LAYOUT), generator=generator))
+    gamma, initial = weights.gamma, weights.initial
     assert not torch.allclose(gamma, initial, atol=0.1)
-    assert (gamma[exists == 0] == 0).all()
+    assert (gamma[weights.exists == 0] == 0).all()
     if constraint == "none":
         assert (gamma < 0).any()
     else:
@@ -112,32 +113,21 @@ def test_steps_respect_constraint_and_method(optimizer, constraint):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_wish_for_a_larger_sum_alone_moves_nothing_under_fixed_sum(optimizer):
-    initial = ds_like(METHODS["hdkd"], K, 1.0, "per_student")  # of unequal entries
-    gamma = initial.clone()
-    moving = OPTIMIZERS[optimizer]([gamma], lr=0.1)
-    step_weights(
-        gamma,
-        -torch.ones(len(LAYOUT)),
-        moving,
-        initial=initial,
-        exists=torch.ones(len(LAYOUT)),
-        constraint="fixed_sum",
-    )
-    torch.testing.assert_close(gamma, initial, rtol=0, atol=1e-6)
+    weights = started("hdkd", optimizer=optimizer, rate=0.1, constraint="fixed_sum")
+    weights.step(-torch.ones(len(LAYOUT)))
+    torch.testing.assert_close(weights.gamma, weights.initial, rtol=0, atol=1e-6)
 
 
 def test_plain_descent_is_algorithm_1():
-    initial = ds_like(METHODS["hdkd"], K, 1.0, "per_student")
-    gamma, gradient = initial.clone(), torch.linspace(-1, 1, len(LAYOUT))
-    step_weights(
-        gamma,
-        gradient,
-        OPTIMIZERS["sgd"]([gamma], lr=0.25),
-        initial=initial,
-        exists=torch.ones(len(LAYOUT)),
-        constraint="none",
-    )
-    torch.testing.assert_close(gamma, initial - 0.25 * gradient)
+    weights = started("hdkd", optimizer="sgd", rate=0.25, constraint="none")
+    gradient = torch.linspace(-1, 1, len(LAYOUT))
+    weights.step(gradient)
+    torch.testing.assert_close(weights.gamma, weights.initial - 0.25 * gradient)
+
+
+def test_weights_that_do_not_learn_refuse_a_step():
+    with pytest.raises(ValueError, match="does not learn"):
+        started("naive_dkd", optimizer=None).step(torch.ones(len(LAYOUT)))
 
 
 def test_projection_of_a_vanished_gamma_stays_finite():

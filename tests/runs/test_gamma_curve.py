@@ -10,7 +10,7 @@ from recorded_run import record_run, settings
 
 from hdkd_dist.config.settings import Settings
 from hdkd_dist.runs.gamma_curve import SumCurve, read_sum_curve
-from hdkd_dist.training.gamma import start_harmony
+from hdkd_dist.training.gamma import configured_weights
 
 
 def start(method, folder):
@@ -20,7 +20,7 @@ def start(method, folder):
         "schedule": {"epochs": 1, "base_lr": 0.1, "base_batch": 8},
         "gamma": {"replay_sum": str(folder)},
     }
-    return start_harmony(Settings.model_validate(given), 3, torch.device("cpu"))
+    return configured_weights(Settings.model_validate(given), 3, torch.device("cpu"))
 
 
 def test_linear_between_records_and_constant_behind_the_last():
@@ -33,20 +33,20 @@ def test_the_size_of_another_run_and_the_proportions_of_the_method(tmp_path):
     folder = record_run(tmp_path / "run", settings("hdkd"))
     events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     recorded = {e["step"]: e["gamma_sum_ratio"] for e in events if e["event"] == "step"}
-    harmony = start("naive_dkd", folder)
-    assert harmony.optimizer is None
+    weights = start("naive_dkd", folder)
+    assert weights.optimizer is None
     for step, ratio in recorded.items():
-        harmony.follow(step)
-        torch.testing.assert_close(harmony.gamma, ratio * harmony.initial)
-        assert float(harmony.sum_ratio) == pytest.approx(ratio, rel=1e-5)
-    harmony.follow(0)
-    torch.testing.assert_close(harmony.gamma, harmony.initial)
+        weights.follow(step)
+        torch.testing.assert_close(weights.gamma, ratio * weights.initial)
+        assert float(weights.sum_ratio) == pytest.approx(ratio, rel=1e-5)
+    weights.follow(0)
+    torch.testing.assert_close(weights.gamma, weights.initial)
 
 
 def test_a_method_without_a_replay_keeps_its_weights():
-    harmony = start_harmony(settings("naive_dkd"), 3, torch.device("cpu"))
-    harmony.follow(7)
-    torch.testing.assert_close(harmony.gamma, harmony.initial)
+    weights = configured_weights(settings("naive_dkd"), 3, torch.device("cpu"))
+    weights.follow(7)
+    torch.testing.assert_close(weights.gamma, weights.initial)
 
 
 def test_learned_weights_do_not_follow(tmp_path):

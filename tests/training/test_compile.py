@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from ranks_harness import on_ranks
 from small_network import flattened
-from test_engine import difference, micro_batches, started, taught
+from test_engine import algorithm_for, difference, micro_batches, started
 
 from hdkd_dist.method.weights import METHODS
 
@@ -16,8 +16,6 @@ TINY = {"hdkd.model.overrides": {"layers_per_block": [1, 1], "scale_factors": [1
 
 def train_by_all_methods(overrides):
     """One network, trained by each method for a step; what there is after each."""
-    from hdkd_dist.method.algorithm import LOOK_AHEADS, train_network
-
     engine, share, config = started({**TINY, **overrides})
     batch, metaval_batch = (micro_batches(share, 0, kind) for kind in (0, 1))
     seen = []
@@ -25,16 +23,16 @@ def train_by_all_methods(overrides):
         for name, method in METHODS.items():
             gamma = config.hdkd.gamma.model_copy(update={"lookahead": lookahead})
             settings = config.hdkd.model_copy(update={"method": name, "gamma": gamma})
-            learner = taught(engine, replace(config, hdkd=settings))
+            algorithm = algorithm_for(engine, replace(config, hdkd=settings))
             start = flattened(engine.module).clone()
             if method.learns:
-                LOOK_AHEADS[lookahead](learner, batch, metaval_batch, engine.get_lr()[0])
+                algorithm.step(batch, metaval_batch, engine.get_lr()[0])
             else:
-                train_network(learner, batch)
+                algorithm.train_step(batch)
             seen.append(
                 {
                     "move": flattened(engine.module) - start,
-                    "gamma": learner.harmony.gamma,
+                    "gamma": algorithm.weights.gamma,
                     "buffers": torch.cat([b.flatten() for b in engine.module.buffers()]),
                 }
             )

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hdkd_dist.config.settings import Settings
-from hdkd_dist.training.gamma import start_harmony
+from hdkd_dist.training.gamma import configured_weights
 
 EXITS = 3
 
@@ -23,12 +23,18 @@ def start(method, init, seed=0):
             "run": {"seed": seed},
         }
     )
-    return start_harmony(settings, EXITS, torch.device("cpu"))
+    return configured_weights(settings, EXITS, torch.device("cpu"))
 
 
 def test_starts():
-    assert start("hdkd", "ds_like").gamma.tolist() == [1, 1, 1, 0.5, 0.5, 1]
+    assert start("hdkd", "ds_like").gamma.tolist() == [1, 1, 1, 1, 1, 1]
     assert start("hdkd", "dbt_like").gamma.tolist() == [1, 1, 1, 0, 1, 1]
+    same_sum = start("hdkd", "random_same_sum", 1)
+    assert float(same_sum.gamma.sum()) == pytest.approx(6)
+    torch.testing.assert_close(
+        same_sum.gamma / same_sum.gamma[0],
+        (drawn := start("hdkd", "random", 1).gamma) / drawn[0],
+    )
     assert not torch.equal(start("hdkd", "random", 1).gamma, start("hdkd", "random", 2).gamma)
 
 
@@ -42,9 +48,9 @@ def test_fixed_methods_are_defined_by_their_weights(method, init):
 def test_fixed_weights_of_a_run(tmp_path):
     kd = [[0, 0, 0], [0.25, 0, 0], [0, 0.75, 0]]
     (tmp_path / "results.json").write_text(json.dumps({"gamma": {"ce": [1, 2, 3], "kd": kd}}))
-    harmony = start("hdkd", f"fixed:{tmp_path}")
-    assert harmony.gamma.tolist() == [1, 2, 3, 0.25, 0, 0.75]
-    assert harmony.optimizer is None
+    weights = start("hdkd", f"fixed:{tmp_path}")
+    assert weights.gamma.tolist() == [1, 2, 3, 0.25, 0, 0.75]
+    assert weights.optimizer is None
     assert start("hdkd", f"fixed:{tmp_path / 'results.json'}").gamma.tolist()[2] == 3
     with pytest.raises(ValueError, match="has weights that hdbt has not"):
         start("hdbt", f"fixed:{tmp_path}")

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hdkd_dist.config.load import SECTION, Config
-from hdkd_dist.config.settings import Settings
+from hdkd_dist.config.settings import Settings, without_retired
 from hdkd_dist.data.manifest import Manifest
 from hdkd_dist.distributed import ranks
 from hdkd_dist.runs.folder import hold
@@ -107,9 +107,10 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]
 
 
 def with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An earlier version's configuration with the settings that have come since, at defaults."""
+    """Bring an earlier version's configuration up to date; newer settings get their defaults."""
     try:
-        section = Settings.model_validate(config.get(SECTION)).model_dump(mode="json")
+        earlier = without_retired(config.get(SECTION, {}))
+        section = Settings.model_validate(earlier).model_dump(mode="json")
     except ValidationError:
         return config
     return {**config, SECTION: section}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hdkd_dist.data.streams import Batch
+from hdkd_dist.data.streams import MicroBatch
 from hdkd_dist.distributed import ranks
 from hdkd_dist.distributed.ranks import NOTHING, SAVE, Ballot
 from hdkd_dist.distributed.signals import LOST, STOPPED, StopRequests
@@ -172,7 +172,7 @@ class Keeper:
             f"{kept}; training goes on and tries again when the next one is due"
         )
 
-    def heeding(self, batches: Iterator[Batch], rounds: int) -> Iterator[Batch]:
+    def heeding(self, batches: Iterator[MicroBatch], rounds: int) -> Iterator[MicroBatch]:
         """An evaluation's batches, during which requests to stop are heeded.
 
         Args:

@@ -184,13 +184,8 @@ def read_snapshot(run: Run, folder: Path, world_size: int, changed: bool) -> tup
 
 def shared_state(run: Run, progress: Progress) -> dict[str, Any]:
     """What all ranks hold alike, besides θ and its optimiser."""
-    harmony = run.harmony
     return {
-        "gamma": harmony.gamma,
-        "initial": harmony.initial,
-        "average_ce": harmony.average_ce,
-        "temperature": harmony.temperature,
-        "gamma_optimizer": harmony.optimizer and harmony.optimizer.state_dict(),
+        **run.weights.state_dict(),
         "step": progress.step,
         "epoch": progress.epoch,
         "metaval_batches": progress.metaval_batches,
@@ -205,19 +200,12 @@ def shared_state(run: Run, progress: Progress) -> dict[str, Any]:
 
 def restore_shared(run: Run, shared: Mapping[str, Any]) -> None:
     """The inverse of :func:`shared_state`; γ in place, for its optimiser holds it."""
-    harmony, device = run.harmony, run.device
-    harmony.gamma.copy_(shared["gamma"])
-    harmony.initial.copy_(shared["initial"])
-    harmony.temperature = shared["temperature"].to(device)
-    average = shared["average_ce"]
-    harmony.average_ce = None if average is None else average.to(device)
-    if harmony.optimizer is not None and shared["gamma_optimizer"] is not None:
-        harmony.optimizer.load_state_dict(shared["gamma_optimizer"])
+    run.weights.load_state_dict(shared)
 
 
 def optimizers(run: Run) -> list[torch.optim.Optimizer]:
     """θ's and, where γ learns, γ's."""
-    gamma = run.harmony.optimizer
+    gamma = run.weights.optimizer
     return [run.engine.lr_scheduler.optimizer, *([] if gamma is None else [gamma])]
 
 

@@ -27,9 +27,9 @@ class Training:
     def __init__(self, overrides):
         import deepspeed
 
-        from hdkd_dist.training.build import build_learner
+        from hdkd_dist.training.build import build_algorithm
         from hdkd_dist.training.engine import build_engine
-        from hdkd_dist.training.gamma import start_harmony
+        from hdkd_dist.training.gamma import configured_weights
         from hdkd_dist.training.measure import Meter, Progress, note_gradients
 
         deepspeed.utils.logger.setLevel(logging.ERROR)
@@ -40,17 +40,17 @@ class Training:
             config = load_config(file, overrides, ranks.world_size())
         network = small_msdnet(seed=0)
         engine = build_engine(network, config, steps_per_epoch=2)
-        harmony = start_harmony(config.hdkd, network.num_exits, CPU)
+        weights = configured_weights(config.hdkd, network.num_exits, CPU)
         self.run = SimpleNamespace(
             engine=engine,
-            harmony=harmony,
+            weights=weights,
             device=CPU,
             settings=config.hdkd,
             share=replace(config.share, rank=ranks.rank()),
             steps_per_epoch=2,
         )
         normalize = Normalize.of([0.5] * 3, [0.25] * 3, CPU)
-        self.learner = build_learner(engine, harmony, normalize, config.hdkd, config.deepspeed)
+        self.algorithm = build_algorithm(engine, weights, normalize, config.hdkd, config.deepspeed)
         self.progress = Progress(Meter(network.num_exits, CPU))
         self.shards = ranks.world_size() if engine.zero_optimization_stage() else 1
         self.note = lambda: note_gradients(
@@ -58,8 +58,6 @@ class Training:
         )
 
     def go_on(self, steps, again=False):
-        from hdkd_dist.method.algorithm import LOOK_AHEADS
-
         if not again:
             self.note()
         self.run.engine.module.train()
@@ -67,22 +65,22 @@ class Training:
             step = self.progress.step
             batches = (micro_batches(self.run.share, step, kind) for kind in (0, 1))
             rate = self.run.engine.get_lr()[0]
-            measures, gradient = LOOK_AHEADS["lookahead"](self.learner, *batches, rate)
+            seen, gradient = self.algorithm.lookahead_step(*batches, rate)
             self.progress.step += 1
             meter = self.progress.meter
-            meter.add_weights_step(step + 1, gradient, drift=gradient.norm() * 0)
-            gamma, images = self.run.harmony.gamma, 32 // ranks.world_size()
-            meter.add(step + 1, measures, gamma, images)
+            meter.add_gamma_step(step + 1, gradient, drift=gradient.norm() * 0)
+            gamma, images = self.run.weights.gamma, 32 // ranks.world_size()
+            meter.add(step + 1, seen, gamma, images)
 
     def result(self):
-        network, harmony = self.run.engine.module, self.run.harmony
+        network, weights = self.run.engine.module, self.run.weights
         floating = [b.flatten() for b in network.buffers() if b.is_floating_point()]
         return {
             "parameters": nn.utils.parameters_to_vector(network.parameters()).detach(),
             "buffers": torch.cat(floating),
-            "gamma": harmony.gamma,
-            "average_ce": harmony.average_ce,
-            "temperature": harmony.temperature,
+            "gamma": weights.gamma,
+            "average_ce": weights.meta.average_ce,
+            "temperature": weights.temperature,
             "rate": torch.tensor(self.run.engine.get_lr()),
             "random": torch.rand(3),
             "summary": self.progress.meter.read(),
@@ -112,7 +110,7 @@ def resumed(overrides, folder, world_size, changed=False):
     from hdkd_dist.training.checkpointing.state import read_snapshot
 
     training = Training(overrides)
-    training.run.harmony.gamma += 0.5  # whatever a fresh start has is replaced
+    training.run.weights.gamma += 0.5  # whatever a fresh start has is replaced
     training.progress, extra = read_snapshot(training.run, folder, world_size, changed)
     assert (training.progress.metaval_batches, extra) == (3, {"wandb_id": "abc"})
     training.go_on(3)
