@@ -294,4 +294,6 @@ class Algorithm:
 
     def recording(self) -> AbstractContextManager[Recording | None]:
         """Keep of the training pass what the forward-mode pass can use."""
-        return Recording() if self.reuses_convolutions else nullcontext()
+        if not self.reuses_convolutions:
+            return nullcontext()
+        return Recording(self.engine.module.named_buffers())

@@ -29,7 +29,8 @@ def forward_of(
     """Make the network in training mode a function of its parameters: (θ, images) → [K, B, C].
 
     Batch norm uses each batch's own statistics and updates *clones* of the running ones, so that
-    looking ahead leaves no trace in the network.
+    looking ahead leaves no trace in the network. θ may leave parameters out (frozen ones), for
+    which the network's own stand in, and may name buffers, which then stand in for the network's.
 
     Args:
         network: stays as it is.
@@ -39,13 +40,40 @@ def forward_of(
     """
 
     def forward(parameters: Parameters, images: Tensor) -> Tensor:
-        buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-        state = (dict(parameters), buffers)
-        # Only the engine's passes are compiled.
-        with torch.compiler.set_stance("force_eager"), casting(autocast, images.device):
-            return functional_call(network, state, (prepare(images),), arguments)
+        own = network.named_buffers()
+        buffers = {name: parameters.get(name, buffer).clone() for name, buffer in own}
+        with casting(autocast, images.device):
+            return call(network, {**parameters, **buffers}, prepare(images), **arguments)
 
     return forward
+
+
+def call(
+    network: nn.Module, state: Mapping[str, Tensor], images: Tensor, **arguments: Any
+) -> Tensor:
+    """Run the network with other tensors in the place of some of its parameters and buffers.
+
+    A tensor that the network holds under several names is replaced under all of them, in each
+    module once: with its own ``tie_weights`` torch forgets the tensors of a module that is
+    registered twice, and leaves the given ones in the network (pytorch/pytorch#164759).
+
+    Args:
+        network: is the same after the call.
+        state: parameters and buffers, by the names that ``named_parameters`` and ``named_buffers``
+            give; KeyError for others.
+        images: what the network sees.
+        arguments: further arguments of the network's forward.
+    """
+    places = {
+        name: tensor
+        for path, module in network.named_modules()
+        for members in (module.named_parameters, module.named_buffers)
+        for name, tensor in members(path, recurse=False, remove_duplicate=False)
+    }
+    given = {places[name]: tensor for name, tensor in state.items()}
+    untied = {name: given[tensor] for name, tensor in places.items() if tensor in given}
+    with torch.compiler.set_stance("force_eager"):  # only the engine's passes are compiled
+        return functional_call(network, untied, (images,), arguments, tie_weights=False)
 
 
 def casting(autocast: torch.dtype | None, device: torch.device) -> AbstractContextManager:
@@ -63,7 +91,6 @@ def evaluation_of(
     state = {**dict(network.named_parameters()), **buffers}
 
     def forward(images: Tensor) -> Tensor:
-        with torch.compiler.set_stance("force_eager"):
-            return functional_call(network, state, (prepare(images),))
+        return call(network, state, prepare(images))
 
     return forward

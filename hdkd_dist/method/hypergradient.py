@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from hdkd_dist.method.forward_mode import Recording, Tangents
+from hdkd_dist.method.forward_mode import Recording, pushforward
 from hdkd_dist.method.meta_objective import MetaObjective
 
 Parameters = Mapping[str, Tensor]
@@ -133,14 +133,22 @@ def jvp(
     examples: Examples,
     record: Recording | None = None,
 ) -> Tensor:
-    """Give ⟨∇ℓ_i(θ), v⟩ for all i by one forward-mode pass, [n]: exact, and without any graph."""
+    """Give ⟨∇ℓ_i(θ), v⟩ for all i by one forward-mode pass, [n]: exact, and without any graph.
+
+    Raises:
+        ValueError: naming the module that torch cannot differentiate in forward mode.
+    """
     inputs, targets = examples
-    outputs = None if record is None else record.outputs
-    with torch.no_grad(), forward_ad.dual_level(), Tangents(outputs):
-        moving = {
-            name: forward_ad.make_dual(value.detach(), v[name]) for name, value in theta.items()
-        }
-        return forward_ad.unpack_dual(losses(forward(moving, inputs), targets)).tangent
+
+    def moved(moving: Parameters) -> Tensor:
+        if record is None:
+            return losses(forward(moving, inputs), targets)
+        with record.repeated():
+            logits = forward({**record.buffers, **moving}, inputs)
+        return losses(logits, targets)
+
+    _, tangent = pushforward(moved, theta, v)
+    return tangent
 
 
 def second_order(

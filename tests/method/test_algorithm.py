@@ -162,9 +162,11 @@ def prepare_double(images):
     return (images.double() - 127.5) / 63.75
 
 
-def double_algorithm(accumulation=1, mean=alone, sgd=None, weights=None, **how):
-    """In float64, with a γ that stays where it is unless told otherwise."""
+def double_algorithm(accumulation=1, mean=alone, sgd=None, weights=None, frozen=None, **how):
+    """In float64, with a γ that stays where it is unless told; ``frozen`` picks parameters."""
     network = small_msdnet().double().train()
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad = frozen is None or not frozen(name, parameter)
     weights = {"optimizer": "sgd", "rate": 1e-12, **(weights or {})}
     algorithm = algorithm_for(
         network,
@@ -274,15 +276,42 @@ def local_step():
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("equilibrium", [False, True])
 def test_online_differentiates_the_real_optimiser_step(nesterov, accumulation, equilibrium):
-    """Against double backward through that step, in the midst of a training, in float64.
+    """Gradient equilibrium is a matter of the training pass alone."""
+    assert_online_is_exact(nesterov, accumulation, equilibrium)
 
-    Gradient equilibrium is a matter of the training pass alone.
-    """
+
+FROZEN = {
+    "a stage": lambda name, parameter: name.startswith("stages.0."),
+    "weights of batch norm": lambda name, parameter: parameter.dim() == 1 and "weight" in name,
+    "biases": lambda name, parameter: name.endswith("bias"),
+    "convolutions": lambda name, parameter: parameter.dim() == 4,
+}
+
+
+@pytest.mark.parametrize("part", FROZEN)
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_online_leaves_frozen_parameters_out(part, accumulation):
+    """As the optimiser does. With accumulation nothing is recorded."""
+    network = assert_online_is_exact(False, accumulation, equilibrium=False, frozen=FROZEN[part])
+    start = dict(small_msdnet().double().named_parameters())
+    moved = {n: not torch.equal(p, start[n]) for n, p in network.named_parameters()}
+    assert moved == {n: not FROZEN[part](n, p) for n, p in network.named_parameters()}
+
+
+def assert_online_is_exact(nesterov, accumulation, equilibrium, frozen=None):
+    """Against double backward through that step, in the midst of a training, in float64."""
     sgd = {"momentum": 0.9, "weight_decay": 1e-2, "nesterov": nesterov}
     batches = stored(accumulation, 16, CPU)
     metaval_batch = [(255 - images, labels) for images, labels in batches]
     arguments = {"gradient_equilibrium": True} if equilibrium else {}
-    algorithm = double_algorithm(accumulation, sgd=sgd, arguments=arguments, lookahead="online")
+    algorithm = double_algorithm(
+        accumulation,
+        sgd=sgd,
+        frozen=frozen,
+        arguments=arguments,
+        lookahead="online",
+        reuses_convolutions=accumulation == 1,
+    )
     for _ in range(2):
         algorithm.train_step(batches)
     state, theta = algorithm.engine.optimizer.state, algorithm.theta
@@ -302,3 +331,4 @@ def test_online_differentiates_the_real_optimiser_step(nesterov, accumulation, e
         torch.testing.assert_close(value, ahead[name], rtol=1e-9, atol=1e-12)
     (expected,) = torch.autograd.grad(MetaObjective(average_ce=average).loss(ce), gamma)
     assert float((found - expected).norm() / expected.norm()) < 1e-9
+    return network
