@@ -25,9 +25,16 @@ from hdkd_dist.data.manifest import Manifest
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.data.streams import ReadOptions, SplitReader
 from hdkd_dist.evaluation.evaluate_run import manifest_of
-from hdkd_dist.method.functional import forward_of, in_bf16
-from hdkd_dist.method.hypergradient import Example, Forward, jvp, look_ahead, metaval_gradient
-from hdkd_dist.method.objective import LossLayout
+from hdkd_dist.method.functional import forward_of
+from hdkd_dist.method.hypergradient import (
+    Examples,
+    Forward,
+    jvp,
+    look_ahead,
+    metaval_gradient,
+)
+from hdkd_dist.method.meta_objective import MetaObjective
+from hdkd_dist.method.objective import LossLayout, cross_entropies, loss_vector
 from hdkd_dist.models import resolve
 from hdkd_dist.runs.network import load_network, read_run
 
@@ -42,6 +49,7 @@ class Trained:
     """A finished run's network and weights of the losses."""
 
     forward: Forward
+    half: Forward  # the same in bf16
     parameters: dict[str, Tensor]
     gamma: Tensor  # [n]
     names: list[str]  # of γ's entries
@@ -61,6 +69,7 @@ def trained(folder: Path, manifest: Manifest) -> Trained:
     temperature = config["hdkd"]["loss"]["temperature"]
     return Trained(
         forward=forward_of(network, normalize),
+        half=forward_of(network, normalize, autocast=torch.bfloat16),
         parameters=dict(network.named_parameters()),
         gamma=gamma,
         names=layout.names,
@@ -70,7 +79,9 @@ def trained(folder: Path, manifest: Manifest) -> Trained:
     )
 
 
-def read_batches(manifest: Manifest, split: str, size: int, count: int, side: int) -> list[Example]:
+def read_batches(
+    manifest: Manifest, split: str, size: int, count: int, side: int
+) -> list[Examples]:
     """The first batches of a shuffled split, augmented."""
     reader = SplitReader(
         manifest, split, image_size=side, batch=size, reading=ReadOptions(CPU), augment=True
@@ -88,42 +99,40 @@ def timed(seconds: dict[str, list[float]], name: str, call: Callable):
 
 
 def hypergradient(
-    network: Trained, half: tuple[str, ...], train: Example, metaval: Example, rate: float
+    network: Trained, half: tuple[str, ...], train: Examples, metaval: Examples, rate: float
 ) -> tuple[Tensor, dict[str, float]]:
     """∂L_val/∂γ of the existing entries with some passes in bf16, and each pass's seconds."""
-    forwards = {
-        name: in_bf16(network.forward) if name in half else network.forward for name in PASSES
-    }
+    forwards = {name: network.half if name in half else network.forward for name in PASSES}
     seconds: dict[str, list[float]] = {name: [] for name in PASSES}
-    looked = partial(look_ahead, step_size=rate, temperature=network.temperature)
+    losses = partial(loss_vector, temperature=network.temperature)
+    looked = partial(look_ahead, step_size=rate)
     ahead = timed(
         seconds,
         "look_ahead",
-        lambda: looked(forwards["look_ahead"], network.parameters, network.gamma, [train]),
+        lambda: looked(forwards["look_ahead"], losses, network.parameters, network.gamma, [train]),
     )
     v, _ = timed(
         seconds,
         "validation",
         lambda: metaval_gradient(
             forwards["validation"],
+            cross_entropies,
             ahead,
             [metaval],
-            average_ce=None,
-            alpha=network.alpha,
-            mean=list,
+            MetaObjective(network.alpha),
         ),
     )
     theta = {name: value.detach() for name, value in network.parameters.items()}
     entries = timed(
         seconds,
         "forward_mode",
-        lambda: jvp(forwards["forward_mode"], theta, v, train, network.temperature),
+        lambda: jvp(forwards["forward_mode"], losses, theta, v, train),
     )
     return -rate * entries[network.exists], {name: value[0] for name, value in seconds.items()}
 
 
 def measure(
-    network: Trained, train: list[Example], metaval: list[Example], rate: float
+    network: Trained, train: list[Examples], metaval: list[Examples], rate: float
 ) -> list[dict]:
     """A row for each choice of passes in bf16."""
     results = {

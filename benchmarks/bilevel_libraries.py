@@ -17,35 +17,32 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hdkd_dist.method.meta_objective import meta_objective, update_average
+from hdkd_dist.method.algorithm import Algorithm
+from hdkd_dist.method.meta_objective import MetaObjective
 from hdkd_dist.method.objective import cross_entropies, loss_vector
-from hdkd_dist.method.weights import OPTIMIZERS
-from hdkd_dist.training.build import Learner
 
 Example = tuple[Tensor, Tensor]
 Step = Callable[[], Tensor]
-RATE, MOMENTUM, TEMPERATURE = 0.1, 0.9, 3.0
+RATE, MOMENTUM, TEMPERATURE, GAMMA_RATE = 0.1, 0.9, 3.0, 1e-3
 
 
-def higher_step(learner: Learner, train: Example, metaval: Example) -> Step:
+def higher_step(algorithm: Algorithm, train: Example, metaval: Example) -> Step:
     """higher: a differentiable copy of network and optimiser inside ``innerloop_ctx``."""
     import higher
 
-    network, settings = learner.engine.module, learner.settings
-    gamma = learner.harmony.gamma.clone().requires_grad_()
-    gamma_optimizer = OPTIMIZERS[settings.optimizer]([gamma], lr=settings.lr)
+    network, meta = algorithm.engine.module, MetaObjective()
+    gamma = algorithm.weights.gamma.clone().requires_grad_()
+    gamma_optimizer = torch.optim.Adam([gamma], lr=GAMMA_RATE)
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM)
     look_ahead = torch.optim.SGD(network.parameters(), lr=RATE)
-    average = None
 
     def step() -> Tensor:
-        nonlocal average
         with higher.innerloop_ctx(network, look_ahead) as (ahead, differentiable):
             differentiable.step(gamma @ loss_vector(ahead(train[0]), train[1], TEMPERATURE))
             ce = cross_entropies(ahead(metaval[0]), metaval[1])
-            loss = meta_objective(ce, ce.detach() if average is None else average, settings.alpha)
+            loss = meta.loss(ce)
             gamma.grad = torch.autograd.grad(loss, gamma)[0]
-        average = update_average(average, ce.detach(), settings.average_momentum)
+        meta.update(ce.detach())
         gamma_optimizer.step()
         losses = loss_vector(network(train[0]), train[1], TEMPERATURE)
         (gamma.detach() @ losses).backward()
@@ -56,26 +53,24 @@ def higher_step(learner: Learner, train: Example, metaval: Example) -> Step:
     return step
 
 
-def torchopt_step(learner: Learner, train: Example, metaval: Example) -> Step:
+def torchopt_step(algorithm: Algorithm, train: Example, metaval: Example) -> Step:
     """torchopt: a differentiable ``MetaSGD`` and the network's state set back afterwards."""
     import torchopt
 
-    network, settings = learner.engine.module, learner.settings
-    gamma = learner.harmony.gamma.clone().requires_grad_()
-    gamma_optimizer = OPTIMIZERS[settings.optimizer]([gamma], lr=settings.lr)
+    network, meta = algorithm.engine.module, MetaObjective()
+    gamma = algorithm.weights.gamma.clone().requires_grad_()
+    gamma_optimizer = torch.optim.Adam([gamma], lr=GAMMA_RATE)
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM)
     look_ahead = torchopt.MetaSGD(network, lr=RATE)
-    average = None
 
     def step() -> Tensor:
-        nonlocal average
         state = torchopt.extract_state_dict(network, by="reference", detach_buffers=True)
         look_ahead.step(gamma @ loss_vector(network(train[0]), train[1], TEMPERATURE))
         ce = cross_entropies(network(metaval[0]), metaval[1])
-        loss = meta_objective(ce, ce.detach() if average is None else average, settings.alpha)
+        loss = meta.loss(ce)
         gamma.grad = torch.autograd.grad(loss, gamma)[0]
         torchopt.recover_state_dict(network, state)
-        average = update_average(average, ce.detach(), settings.average_momentum)
+        meta.update(ce.detach())
         gamma_optimizer.step()
         losses = loss_vector(network(train[0]), train[1], TEMPERATURE)
         (gamma.detach() @ losses).backward()
@@ -86,7 +81,7 @@ def torchopt_step(learner: Learner, train: Example, metaval: Example) -> Step:
     return step
 
 
-def betty_step(learner: Learner, train: Example, metaval: Example) -> Step:
+def betty_step(algorithm: Algorithm, train: Example, metaval: Example) -> Step:
     """betty: two problems and an engine, with its recommended ``darts`` (a finite difference).
 
     γ is judged by the step that θ has taken, as in "online". betty leaves out the learning rate.
@@ -95,22 +90,20 @@ def betty_step(learner: Learner, train: Example, metaval: Example) -> Step:
     from betty.engine import Engine
     from betty.problems import ImplicitProblem
 
-    settings = learner.settings
     seen: list[Tensor] = []
 
     class Weights(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.gamma = torch.nn.Parameter(learner.harmony.gamma.clone())
-            self.average: Tensor | None = None
+            self.gamma = torch.nn.Parameter(algorithm.weights.gamma.clone())
+            self.meta = MetaObjective()
 
     class Outer(ImplicitProblem):
         def training_step(self, batch: Example) -> Tensor:
             ce = cross_entropies(self.inner(batch[0]), batch[1])
-            average = self.module.average
-            known = ce.detach() if average is None else average
-            self.module.average = update_average(average, ce.detach(), settings.average_momentum)
-            return meta_objective(ce, known, settings.alpha)
+            loss = self.module.meta.loss(ce)
+            self.module.meta.update(ce.detach())
+            return loss
 
         def grad_callback(self) -> None:
             seen.append(RATE * self.module.gamma.grad.clone())
@@ -120,12 +113,12 @@ def betty_step(learner: Learner, train: Example, metaval: Example) -> Step:
             losses = loss_vector(self.module(batch[0]), batch[1], TEMPERATURE)
             return self.outer.module.gamma @ losses
 
-    network, weights = learner.engine.module, Weights()
+    network, weights = algorithm.engine.module, Weights()
     outer = Outer(
         name="outer",
         config=Config(),
         module=weights,
-        optimizer=OPTIMIZERS[settings.optimizer](weights.parameters(), lr=settings.lr),
+        optimizer=torch.optim.Adam(weights.parameters(), lr=GAMMA_RATE),
         train_data_loader=[metaval],
     )
     inner = Inner(
@@ -149,7 +142,7 @@ def betty_step(learner: Learner, train: Example, metaval: Example) -> Step:
     return step
 
 
-LIBRARIES: dict[str, Callable[[Learner, Example, Example], Step]] = {
+LIBRARIES: dict[str, Callable[[Algorithm, Example, Example], Step]] = {
     "higher": higher_step,
     "torchopt": torchopt_step,
     "betty": betty_step,

@@ -76,7 +76,7 @@ def step_calls(parameters: int, exits: int, gamma: GammaSettings | None, log_eve
     if gamma.scope == "local":
         reduce(entries + exits, moves)
         return calls
-    if gamma.lookahead != "online":
+    if gamma.lookahead == "lookahead":
         reduce(parameters, moves)  # ∇L_train at the look-ahead
     reduce(exits, moves)  # CE_k
     reduce(parameters, moves)  # v
@@ -172,11 +172,11 @@ def compute_seconds(
     plain = seconds(3)
     if gamma is None:
         return plain
-    looked = 0 if gamma.lookahead == "online" else 3
+    looked = 3 if gamma.lookahead == "lookahead" else 0
     ce_first = passes > 1  # CE_k by a pass of its own, see docs/gamma-step.md
     # Without accumulation the convolutions' outputs are there from the training pass.
-    recorded = passes == 1 and gamma.train_part == 1
-    forwards = looked + 3 + ce_first + machine.forward_mode * gamma.train_part - recorded
+    recorded = passes == 1
+    forwards = looked + 3 + ce_first + machine.forward_mode - recorded
     return plain + seconds(forwards) / gamma.every
 
 

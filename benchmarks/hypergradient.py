@@ -31,14 +31,21 @@ from plain_formulation import plain_formulation
 
 from hdkd_dist import cli
 from hdkd_dist.config.settings import GammaSettings, Settings
-from hdkd_dist.method.algorithm import LOOK_AHEADS, train_network
+from hdkd_dist.method import hypergradient
+from hdkd_dist.method.algorithm import Algorithm, PlainEngine
+from hdkd_dist.method.functional import unchanged
+from hdkd_dist.method.hypergradient import alone
 from hdkd_dist.models import build, resolve
-from hdkd_dist.training.build import Learner, build_learner
-from hdkd_dist.training.gamma import start_harmony
+from hdkd_dist.training.gamma import build_algorithm, configured_weights
 from hdkd_dist.training.health import peak_memory_mb
 
 RATE, MOMENTUM, CLASSES = 0.1, 0.9, 100
 CPU = torch.device("cpu")
+
+
+def without_record(reference: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Put a reference in the place of ``jvp``, without what a training pass has computed."""
+    return lambda *arguments: reference(*arguments[:5])
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,7 @@ class Contestant:
 
     gamma: dict[str, Any] | None
     plain_formulation: bool = False
+    jvp: Callable[..., torch.Tensor] = hypergradient.jvp  # how ⟨∇ℓ_i, v⟩ is found
 
 
 DEFAULT = GammaSettings()
@@ -57,35 +65,18 @@ CONTESTANTS = {
     "default": Contestant({}),
     "online": Contestant({"lookahead": "online", **EACH}),
     "lookahead": Contestant({"lookahead": "lookahead", **EACH}),
-    "lookahead_keep_graph": Contestant({"lookahead": "lookahead_keep_graph", **EACH}),
     "finite_difference": Contestant(
-        {"lookahead": "lookahead", "solver": "finite_difference", **EACH}
+        {"lookahead": "lookahead", **EACH}, jvp=without_record(hypergradient.finite_difference)
     ),
-    "second_order": Contestant({"lookahead": "lookahead", "solver": "second_order", **EACH}),
+    "second_order": Contestant(
+        {"lookahead": "lookahead", **EACH}, jvp=without_record(hypergradient.second_order)
+    ),
     **{name: Contestant({"lookahead": "lookahead", **EACH}) for name in ("higher", "torchopt")},
     "betty": Contestant({"lookahead": "online", **EACH}),
 }
 
 
-class PlainEngine:
-    """DeepSpeed's three calls in plain torch: what is measured is the method."""
-
-    def __init__(self, network: torch.nn.Module):
-        self.module = network
-        self.optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM)
-
-    def __call__(self, images: torch.Tensor, **arguments: bool) -> torch.Tensor:
-        return self.module(images, **arguments)
-
-    def backward(self, loss: torch.Tensor) -> None:
-        loss.backward()
-
-    def step(self) -> None:
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-
-
-def learner_of(preset: str, contestant: Contestant, dtype: torch.dtype) -> Learner:
+def algorithm_of(preset: str, contestant: Contestant, dtype: torch.dtype) -> Algorithm:
     """The same initial network for all contestants."""
     gamma = contestant.gamma
     settings = Settings.model_validate(
@@ -100,13 +91,14 @@ def learner_of(preset: str, contestant: Contestant, dtype: torch.dtype) -> Learn
     network = build(preset, CLASSES).to(dtype).train()
     if contestant.plain_formulation:
         network = plain_formulation(network)
-    harmony = start_harmony(settings, network.num_exits, CPU)
-    harmony.gamma.data = harmony.gamma.data.to(dtype)
-    harmony.temperature = harmony.temperature.to(dtype)
+    hypergradient.jvp = contestant.jvp
+    weights = configured_weights(settings, network.num_exits, CPU)
+    weights.gamma.data, weights.initial = weights.gamma.to(dtype), weights.initial.to(dtype)
+    weights.temperature = weights.temperature.to(dtype)
+    optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM)
     deepspeed = {"optimizer": {}, "gradient_accumulation_steps": 1}
-    return build_learner(
-        PlainEngine(network), harmony, lambda images: images, settings, deepspeed, mean=list
-    )
+    engine = PlainEngine(network, optimizer)
+    return build_algorithm(engine, weights, unchanged, settings, deepspeed, mean=alone)
 
 
 def batches(preset: str, size: int, dtype: torch.dtype) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -125,23 +117,22 @@ def batches(preset: str, size: int, dtype: torch.dtype) -> list[tuple[torch.Tens
 def stepper(preset: str, name: str, size: int, dtype: torch.dtype) -> Callable[[], torch.Tensor]:
     """A period of γ of a contestant; returns the hypergradient, empty if γ stays."""
     contestant = CONTESTANTS[name]
-    learner = learner_of(preset, contestant, dtype)
+    algorithm = algorithm_of(preset, contestant, dtype)
     train, metaval = batches(preset, size, dtype)
     if name in LIBRARIES:
-        return LIBRARIES[name](learner, train, metaval)
+        return LIBRARIES[name](algorithm, train, metaval)
     if contestant.gamma is None:
 
         def step() -> torch.Tensor:
-            train_network(learner, [train])
+            algorithm.train_step([train])
             return torch.empty(0)
 
         return step
-    harmonised_step = LOOK_AHEADS[learner.settings.lookahead]
 
     def period() -> torch.Tensor:
-        _, gradient = harmonised_step(learner, [train], [metaval], RATE)
-        for _ in range(learner.settings.every - 1):
-            train_network(learner, [train])
+        _, gradient = algorithm.step([train], [metaval], RATE)
+        for _ in range(steps_of(name) - 1):
+            algorithm.train_step([train])
         return gradient
 
     return period
@@ -174,9 +165,10 @@ def work(preset: str, name: str, size: int) -> None:
 
 def double_backward(preset: str, kind: str, size: int, dtype: torch.dtype) -> torch.Tensor:
     """The hypergradient of the first step of a look-ahead kind, by double backward."""
-    learner = learner_of(preset, Contestant({"lookahead": kind, "solver": "second_order"}), dtype)
+    second_order = without_record(hypergradient.second_order)
+    algorithm = algorithm_of(preset, Contestant({"lookahead": kind}, jvp=second_order), dtype)
     train, metaval = batches(preset, size, dtype)
-    return LOOK_AHEADS[kind](learner, [train], [metaval], RATE)[1].double()
+    return algorithm.step([train], [metaval], RATE)[1].double()
 
 
 def expectations(preset: str, size: int) -> dict[str, dict[str, torch.Tensor]]:
@@ -195,8 +187,7 @@ def errors(name: str, gradient: list[float], expected: dict) -> dict[str, float 
     Against float32 only the way of computing counts.
     """
     found = torch.tensor(gradient, dtype=torch.float64)
-    kind = (CONTESTANTS[name].gamma or {}).get("lookahead", DEFAULT.lookahead)
-    kind = "online" if kind == "online" else "lookahead"
+    kind = (CONTESTANTS[name].gamma or {}).get("lookahead", "online")
     return {
         key: float((found - e).norm() / e.norm()) if gradient else None
         for key, e in expected[kind].items()

@@ -18,11 +18,10 @@ from hdkd_dist.config.load import Config, load_config
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.distributed import ranks
 from hdkd_dist.distributed.ranks import NOTHING, Ballot
-from hdkd_dist.method.algorithm import LOOK_AHEADS, train_network
+from hdkd_dist.method.algorithm import Algorithm, Batch
 from hdkd_dist.models import build, resolve
-from hdkd_dist.training.build import Batch, Learner, build_learner
 from hdkd_dist.training.engine import build_engine, joined_ranks
-from hdkd_dist.training.gamma import replicate, start_harmony
+from hdkd_dist.training.gamma import build_algorithm, configured_weights, replicate
 from hdkd_dist.training.measure import Meter
 
 CONFIG = Path(__file__).parents[1] / "ds_configs/cifar100_small.json"
@@ -50,22 +49,23 @@ def configuration(preset: str, micro_batch: int, mode: Mapping[str, Any]) -> Con
 class Trainee:
     """A way to train, and how far it has come."""
 
-    learner: Learner
+    algorithm: Algorithm
+    every: int  # steps between those of γ
     meter: Meter
     log_every: int
     steps: int = 0
 
     def step(self, train: Batch, metaval: Batch, ballot: Ballot) -> None:
         """One step as the trainer takes it, with all that the ranks tell each other."""
-        learner, harmony, gamma = self.learner, self.learner.harmony, self.learner.settings
-        if harmony.optimizer is not None and self.steps % gamma.every == 0:
-            rate = learner.engine.get_lr()[0]
-            measures, gradient = LOOK_AHEADS[gamma.lookahead](learner, train, metaval, rate)
-            self.meter.add_weights_step(self.steps + 1, gradient, replicate(harmony))
+        algorithm, weights = self.algorithm, self.algorithm.weights
+        if weights.learns and self.steps % self.every == 0:
+            rate = algorithm.engine.get_lr()[0]
+            seen, gradient = algorithm.step(train, metaval, rate)
+            self.meter.add_gamma_step(self.steps + 1, gradient, replicate(weights))
         else:
-            measures = train_network(learner, train)
+            seen = algorithm.train_step(train)
         self.steps += 1
-        self.meter.add(self.steps, measures, harmony.gamma, len(train[0][1]))
+        self.meter.add(self.steps, seen, weights.gamma, len(train[0][1]))
         if self.steps % self.log_every == 0:
             self.meter.read()
         ballot.cast(NOTHING)
@@ -85,13 +85,14 @@ class ScalingRank:
         self.ballot = Ballot()
         self.trainees = {
             mode: Trainee(
-                build_learner(
+                build_algorithm(
                     engine,
-                    start_harmony(config.hdkd, network.num_exits, CPU),
+                    configured_weights(config.hdkd, network.num_exits, CPU),
                     normalize,
                     config.hdkd,
                     config.deepspeed,
                 ),
+                config.hdkd.gamma.every,
                 Meter(network.num_exits, CPU),
                 config.hdkd.run.log_every,
             )

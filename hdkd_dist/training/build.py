@@ -11,7 +11,6 @@ from typing import Any
 import deepspeed
 import torch
 
-from hdkd_dist.config.deepspeed import look_ahead_for
 from hdkd_dist.config.load import Config
 from hdkd_dist.config.settings import DataSettings, Settings
 from hdkd_dist.data.manifest import Manifest
@@ -19,14 +18,11 @@ from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.data.order import BatchShare, steps_per_epoch
 from hdkd_dist.data.streams import ReadOptions, SplitReader
 from hdkd_dist.distributed import ranks
-from hdkd_dist.method.algorithm import Algorithm, Engine
-from hdkd_dist.method.functional import Prepare
-from hdkd_dist.method.hypergradient import Mean
+from hdkd_dist.method.algorithm import Algorithm
 from hdkd_dist.method.state import LossWeights
-from hdkd_dist.method.weights import METHODS
 from hdkd_dist.models import build, resolve
 from hdkd_dist.training.engine import build_engine
-from hdkd_dist.training.gamma import configured_weights
+from hdkd_dist.training.gamma import build_algorithm, configured_weights
 
 
 @dataclass(frozen=True)
@@ -129,70 +125,3 @@ def share_of_metaval(data: DataSettings, train: BatchShare) -> BatchShare:
     while per_rank % accumulation:
         accumulation += 1
     return replace(train, batch=batch, accumulation=accumulation)
-
-
-def build_algorithm(
-    engine: Engine,
-    weights: LossWeights,
-    prepare: Prepare,
-    settings: Settings,
-    deepspeed: Mapping[str, Any],
-    mean: Mean = ranks.mean_over_ranks,
-) -> Algorithm:
-    """Set Algorithm 1 up as a configuration says.
-
-    Args:
-        engine: around the network.
-        weights: γ, E_k and T.
-        prepare: stored images → what the network sees.
-        settings: the configuration's "hdkd".
-        deepspeed: the rest of it, with all batch sizes.
-        mean: averages tensors over ranks.
-    """
-    gamma = settings.gamma
-    half = torch.bfloat16 if autocasts(deepspeed) and gamma.autocast else None
-    return Algorithm(
-        engine=engine,
-        weights=weights,
-        lookahead=look_ahead_for(gamma.lookahead, deepspeed),
-        gradient_share=gradient_share(deepspeed["optimizer"]),
-        prepare=prepare,
-        arguments={"gradient_equilibrium": True} if equilibrates(settings) else {},
-        autocast=half,
-        scope=gamma.scope,
-        reuses_convolutions=reuses_convolutions(settings, deepspeed),
-        mean=mean,
-    )
-
-
-def equilibrates(settings: Settings) -> bool:
-    """Tell whether training rescales the exits' gradients: as the method has it, or is told."""
-    switch = settings.model.gradient_equilibrium
-    return METHODS[settings.method].gradient_equilibrium if switch is None else switch
-
-
-def autocasts(deepspeed: Mapping[str, Any]) -> bool:
-    """Tell whether the training step runs in bf16 (``torch_autocast``)."""
-    return deepspeed.get("torch_autocast", {}).get("enabled", False)
-
-
-def gradient_share(optimizer: Mapping[str, Any]) -> float:
-    """Give c in θ' = θ − cξ∇L_train + …, from DeepSpeed's "optimizer" section.
-
-    The step of SGD with momentum μ adds to −ξ∇L_train only what is constant in γ: the past
-    momentum and weight decay. Nesterov's takes the current gradient twice, 1 + μ in all.
-    """
-    params = optimizer.get("params", {})
-    return 1 + params.get("momentum", 0.0) if params.get("nesterov") else 1.0
-
-
-def reuses_convolutions(settings: Settings, deepspeed: Mapping[str, Any]) -> bool:
-    """Tell whether the forward-mode pass may take the convolutions' outputs from the training pass.
-
-    It is faster by a forward pass's convolutions. With accumulation it would cost much memory, a
-    compiled pass has none to give, and both passes must have the same precision.
-    """
-    online = look_ahead_for(settings.gamma.lookahead, deepspeed) == "online"
-    alike = settings.gamma.autocast or not autocasts(deepspeed) or not online
-    compiled = settings.model.compile and online
-    return deepspeed["gradient_accumulation_steps"] == 1 and alike and not compiled

@@ -1,16 +1,21 @@
-"""γ₀ and how γ learns, from a run's configuration."""
+"""γ and Algorithm 1 as a run's configuration has them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hdkd_dist.config.deepspeed import look_ahead_for
 from hdkd_dist.config.settings import Settings
 from hdkd_dist.distributed import ranks
+from hdkd_dist.method.algorithm import Algorithm, Engine
+from hdkd_dist.method.functional import Prepare
+from hdkd_dist.method.hypergradient import Mean
 from hdkd_dist.method.meta_objective import MetaObjective
 from hdkd_dist.method.objective import LossLayout
 from hdkd_dist.method.state import LossWeights, start_weights
@@ -104,6 +109,73 @@ def learned_weights(path: Path, num_exits: int) -> Tensor:
             f"but the network has {num_exits}"
         )
     return LossLayout(num_exits).join(ce, kd)
+
+
+def build_algorithm(
+    engine: Engine,
+    weights: LossWeights,
+    prepare: Prepare,
+    settings: Settings,
+    deepspeed: Mapping[str, Any],
+    mean: Mean = ranks.mean_over_ranks,
+) -> Algorithm:
+    """Set Algorithm 1 up as a configuration says.
+
+    Args:
+        engine: around the network.
+        weights: γ, E_k and T.
+        prepare: stored images → what the network sees.
+        settings: the configuration's "hdkd".
+        deepspeed: the rest of it, with all batch sizes.
+        mean: averages tensors over ranks.
+    """
+    gamma = settings.gamma
+    half = torch.bfloat16 if autocasts(deepspeed) and gamma.autocast else None
+    return Algorithm(
+        engine=engine,
+        weights=weights,
+        lookahead=look_ahead_for(gamma.lookahead, deepspeed),
+        gradient_share=gradient_share(deepspeed["optimizer"]),
+        prepare=prepare,
+        arguments={"gradient_equilibrium": True} if equilibrates(settings) else {},
+        autocast=half,
+        scope=gamma.scope,
+        reuses_convolutions=reuses_convolutions(settings, deepspeed),
+        mean=mean,
+    )
+
+
+def equilibrates(settings: Settings) -> bool:
+    """Tell whether training rescales the exits' gradients: as the method has it, or is told."""
+    switch = settings.model.gradient_equilibrium
+    return METHODS[settings.method].gradient_equilibrium if switch is None else switch
+
+
+def autocasts(deepspeed: Mapping[str, Any]) -> bool:
+    """Tell whether the training step runs in bf16 (``torch_autocast``)."""
+    return deepspeed.get("torch_autocast", {}).get("enabled", False)
+
+
+def gradient_share(optimizer: Mapping[str, Any]) -> float:
+    """Give c in θ' = θ − cξ∇L_train + …, from DeepSpeed's "optimizer" section.
+
+    The step of SGD with momentum μ adds to −ξ∇L_train only what is constant in γ: the past
+    momentum and weight decay. Nesterov's takes the current gradient twice, 1 + μ in all.
+    """
+    params = optimizer.get("params", {})
+    return 1 + params.get("momentum", 0.0) if params.get("nesterov") else 1.0
+
+
+def reuses_convolutions(settings: Settings, deepspeed: Mapping[str, Any]) -> bool:
+    """Tell whether the forward-mode pass may take the convolutions' outputs from the training pass.
+
+    It is faster by a forward pass's convolutions. With accumulation it would cost much memory, a
+    compiled pass has none to give, and both passes must have the same precision.
+    """
+    online = look_ahead_for(settings.gamma.lookahead, deepspeed) == "online"
+    alike = settings.gamma.autocast or not autocasts(deepspeed) or not online
+    compiled = settings.model.compile and online
+    return deepspeed["gradient_accumulation_steps"] == 1 and alike and not compiled
 
 
 def replicate(weights: LossWeights) -> Tensor:

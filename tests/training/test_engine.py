@@ -64,8 +64,7 @@ def started(overrides):
 
 def algorithm_for(engine, config):
     """Algorithm 1 with a fresh γ on the engine's network."""
-    from hdkd_dist.training.build import build_algorithm
-    from hdkd_dist.training.gamma import configured_weights
+    from hdkd_dist.training.gamma import build_algorithm, configured_weights
 
     weights = configured_weights(config.hdkd, engine.module.num_exits, CPU)
     normalize = Normalize.of([0.5] * 3, [0.25] * 3, CPU)

@@ -27,9 +27,8 @@ class Training:
     def __init__(self, overrides):
         import deepspeed
 
-        from hdkd_dist.training.build import build_algorithm
         from hdkd_dist.training.engine import build_engine
-        from hdkd_dist.training.gamma import configured_weights
+        from hdkd_dist.training.gamma import build_algorithm, configured_weights
         from hdkd_dist.training.measure import Meter, Progress, note_gradients
 
         deepspeed.utils.logger.setLevel(logging.ERROR)
