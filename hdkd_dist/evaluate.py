@@ -15,6 +15,7 @@ def main(
     batch: int = 256,
     workers: int = 1,
     confidence: str = "calibrated",
+    search: str = "direct",
     latency_batch: int = 32,
     save_logits: bool = False,
 ) -> None:
@@ -28,6 +29,7 @@ def main(
         batch: images at a time.
         workers: loader threads.
         confidence: calibrated or max_probability: what thresholds are compared with.
+        search: direct or geometric: how thresholds are found.
         latency_batch: images at a time when the stages are timed.
         save_logits: leave the outputs of all exits in the run's folder "logits".
     """
@@ -41,7 +43,7 @@ def main(
     from hdkd_dist.inference.allocation import keep_freed_memory
 
     save_logits = cli.switch("--save_logits", save_logits)
-    options = Options(data, batch, workers, confidence, latency_batch, save_logits)
+    options = Options(data, batch, workers, confidence, latency_batch, save_logits, search)
     folders = named_runs(run)
     curve = Path(str(out))
     check_request(folders, options, curve)

@@ -1,4 +1,4 @@
-"""The paper's tables, figure and claims: ``python hdkd_dist/reproduce.py plan --table 2``."""
+"""Compute the paper's tables and claims: ``python hdkd_dist/reproduce.py plan --table 2``."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ def run(
     """Train and evaluate what is missing; the same call again goes on where it stopped.
 
     Args:
-        table: tuning, 1, 2, 3, controls, equilibrium, levers, sizes, figure2,
-            several of them, or all.
-        scale: paper or small.
+        table: at the paper's scales 1, 2, 3, figure2, controls, equilibrium, levers, sizes; at
+            scale small stage0, stage0b, block1, block2, block3, block4, block6; several of them,
+            or all.
+        scale: paper (Algorithm 1 to the letter), paper_cheap (this package's defaults) or small.
         data: the folder of the prepared data sets, such as data/cifar100-150.
         out: gets the runs' folders; default runs/<scale>.
         results: what has been collected; runs that stand there are finished.
@@ -40,7 +41,7 @@ def run(
     from hdkd_dist.paper.queue import known_trials, part_of, studies_named, study_trials
 
     ledger = open_ledger(scale, data, out, results)
-    studies = studies_named(table)
+    studies = studies_named(table, ledger.scale)
     words = shlex.split(str(launcher))
     if not words or shutil.which(words[0]) is None:
         raise ValueError(f"--launcher {launcher!r} is no program that can be found from here")
@@ -75,34 +76,36 @@ def plan(
     """Print the runs of studies, their commands, and an estimate of their cost.
 
     Args:
-        table: tuning, 1, 2, 3, controls, equilibrium, levers, sizes, figure2,
-            several of them, or all.
-        scale: paper or small.
+        table: at the paper's scales 1, 2, 3, figure2, controls, equilibrium, levers, sizes; at
+            scale small stage0, stage0b, block1, block2, block3, block4, block6; several of them,
+            or all.
+        scale: paper (Algorithm 1 to the letter), paper_cheap (this package's defaults) or small.
         data: the folder of the prepared data sets.
         out: gets the runs' folders; default runs/<scale>.
         results: what has been collected; runs that stand there are finished.
         commands: print each run's commands.
-        efficiency: the part of an A100's float32 peak that training reaches; default: at scale
-            small, the measured speed of a core; else a tenth.
+        efficiency: the part of an A100's float32 peak that training reaches; default: a tenth;
+            at scale small, the measured speed of a core instead.
     """
-    from hdkd_dist.paper.costs import EFFICIENCY, PEAK_TMAC, tmac_per_second
-    from hdkd_dist.paper.planning import Device, check_lines, plan_lines, planned
-    from hdkd_dist.paper.queue import ORDER, known_trials, studies_named
+    from hdkd_dist.paper.costs import CORE_TMAC, EFFICIENCY, PEAK_TMAC, tmac_per_second
+    from hdkd_dist.paper.planning import Device, check_lines, plan_lines, planned, power_of
+    from hdkd_dist.paper.queue import known_trials, studies_named
 
     commands = cli.switch("--commands", commands)
-    ledger, studies = open_ledger(scale, data, out, results), studies_named(table)
-    known_trials(ORDER, ledger)
-    trials = [trial for name in ORDER for trial in planned(name, ledger)]
+    ledger = open_ledger(scale, data, out, results)
+    studies = studies_named(table, ledger.scale)
+    known_trials(ledger.scale.studies, ledger)
+    trials = [trial for name in ledger.scale.studies for trial in planned(name, ledger)]
     part = EFFICIENCY if efficiency is None else efficiency
     if not isinstance(part, int | float) or not 0 < part <= 1:
         raise ValueError(f"--efficiency must be a number above 0 and up to 1, not {part!r}")
     device = Device(f"an A100 at {part:.0%} of its float32 peak", part * PEAK_TMAC)
     measured = tmac_per_second(ledger.records, {trial.name: trial for trial in trials})
-    if efficiency is None and ledger.scale.tuned and measured:
-        device = Device("one core, as measured", measured)
+    if efficiency is None and ledger.scale.tuned:
+        device = Device("one core, as measured", measured or CORE_TMAC)
     for line in plan_lines(studies, ledger, device, commands):
         print(line)
-    for line in check_lines(ledger, trials):
+    for line in [*check_lines(ledger, trials), *power_of(studies, ledger)]:
         print(line)
 
 
@@ -112,25 +115,30 @@ def collect(
     data: str = "data",
     out: str | None = None,
     results: str = "docs/results",
+    write: str | None = None,
     claims: str | None = None,
 ) -> None:
     """Gather finished runs and write tables, claims and figures anew.
 
     Args:
         table: whose tables are also printed; all are written.
-        scale: paper or small.
+        scale: paper, paper_cheap or small.
         data: the folder of the prepared data sets.
         out: has the runs' folders; default runs/<scale>.
-        results: gets the raw results, one row per run, and the tables.
-        claims: gets the ledger of the paper's claims; default docs/claims.md, and at another
-            scale than small <results>/<scale>_claims.md.
+        results: what has been collected before; runs that stand there are finished.
+        write: gets the raw results, one row per run, and all pages; default <out>/results.
+        claims: gets the ledger of the paper's claims; default <write>/<scale>_claims.md.
     """
+    from dataclasses import replace
+
     from hdkd_dist.paper import collecting
     from hdkd_dist.paper.queue import studies_named
 
-    ledger, asked = open_ledger(scale, data, out, results), studies_named(table) if table else ()
-    usual = "docs/claims.md" if scale == "small" else f"{results}/{scale}_claims.md"
-    written, pages = collecting.collect(ledger, Path(str(claims or usual)))
+    ledger = open_ledger(scale, data, out, results)
+    asked = studies_named(table, ledger.scale) if table else ()
+    folder = Path(str(write)) if write else ledger.place.out / "results"
+    page = Path(str(claims)) if claims else folder / f"{ledger.scale.name}_claims.md"
+    written, pages = collecting.collect(replace(ledger, results=folder), page)
     for name in asked:
         print(pages.get(name, f"\n{name}: nothing at scale {scale}"))
     print(f"{len(ledger.records)} runs; written: {', '.join(map(str, written))}")
@@ -149,7 +157,7 @@ def task(
     Args:
         number: of the run, from 0.
         table: 1 or 2.
-        scale: paper or small.
+        scale: paper, paper_cheap or small.
         methods: these instead of the table's.
         sizes: images per class, instead of the table's.
         seeds: instead of the table's.
@@ -169,7 +177,7 @@ def task(
 
 
 def open_ledger(scale: str, data: str, out: str | None, results: str):
-    """What is known of a scale."""
+    """Read what is known of a scale."""
     from hdkd_dist.paper.ledger import Ledger
     from hdkd_dist.paper.scales import scale_named
     from hdkd_dist.paper.trials import place_of
@@ -179,7 +187,7 @@ def open_ledger(scale: str, data: str, out: str | None, results: str):
 
 
 def asked_part(part: str | None) -> tuple[int, int]:
-    """``"2/7"`` → (2, 7); by default the task of a Slurm array, or everything.
+    """Read ``"2/7"`` as (2, 7); by default the task of a Slurm array, or everything.
 
     Raises:
         ValueError: for anything else, and for an array of some tasks only, which does not tell how

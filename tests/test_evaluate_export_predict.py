@@ -377,6 +377,7 @@ def test_runs_that_cannot_be_compared(folder, tmp_path):
         {"workers": -1},
         {"latency_batch": "x"},
         {"confidence": "entropy"},
+        {"search": "greedy"},
     ):
         wrong = Options(**{**vars(options), **changed})
         assert next(iter(changed)) in refused_paths(check_request, runs[:1], wrong, curve)
@@ -418,6 +419,15 @@ def test_other_data_are_normalised_as_the_network_has_learned(folder, tmp_path, 
     with contextlib.redirect_stdout(io.StringIO()):
         found = evaluate_run(run, options).results["exits"]
     assert [row["top1"] for row in found] == [row["top1"] for row in results["exits"]]
+
+
+def test_the_search_that_is_asked_for_fills_the_table_of_budgets(folder, results):
+    options = Options(str(folder / "digits"), 256, 1, "calibrated", 1, False, "geometric")
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = evaluate_run(folder / "runs/a", options).results
+    assert found["search"]["default"] == "geometric"
+    assert found["budgeted"] == results["budgeted_geometric"]
+    assert found["budgeted_direct"] == results["budgeted"]
 
 
 def test_damaged_results_are_found_before_the_evaluation(folder, tmp_path):

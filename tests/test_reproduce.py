@@ -33,14 +33,18 @@ def test_a_plan_has_runs_commands_and_cost(tmp_path, monkeypatch, capsys):
         "--resume auto"
     )
     assert sum("evaluate.py --run runs/paper/" in line for line in lines) == 84
-    assert "hours of an A100 at 10% of its float32 peak" in lines[-1]
+    assert sum("hours of an A100 at 10% of its float32 peak" in line for line in lines) == 1
+    assert "2: HDKD − MSDNet, exit 1, ± 0.96" in "\n".join(lines)
 
 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
         ([], "error: the first word must be one of plan, run, collect, task; each has --help"),
-        (["plan", "--scale", "big"], "error: --scale must be paper or small, not 'big'"),
+        (
+            ["plan", "--scale", "big"],
+            "error: --scale must be paper, paper_cheap or small, not 'big'",
+        ),
         (["run", "--part", "3/3"], "error: --part must be i/n with i from 0 to n-1, not '3/3'"),
         (
             ["run", "--launcher", "nothing_here -v"],
@@ -85,13 +89,15 @@ def in_array(monkeypatch, task, tasks):
         monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
 
 
-def test_claims_of_another_scale_have_a_page_of_their_own(tmp_path, monkeypatch):
+def test_nothing_that_is_tracked_is_written_unasked(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    collect(scale="paper", results="results")
-    assert not (tmp_path / "docs").exists()
-    assert "[tables](paper_tables.md)" in (tmp_path / "results/paper_claims.md").read_text()
-    collect(scale="small", results="docs/results")
+    collect(scale="paper")
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    page = tmp_path / "runs/paper/results/paper_claims.md"
+    assert "[tables](paper_tables.md)" in page.read_text()
+    collect(scale="small", write="docs/results", claims="docs/claims.md")
     assert "[tables](results/small_tables.md)" in (tmp_path / "docs/claims.md").read_text()
+    assert not (tmp_path / "runs/small").exists()
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from hdkd_dist.evaluation.measures import (
     evaluate_outputs,
     latency_results,
 )
+from hdkd_dist.evaluation.thresholds import DEFAULT_SEARCH, SEARCHES
 from hdkd_dist.inference.confidence import CONFIDENCES
 from hdkd_dist.inference.latency import measure_stages, sizes_up_to
 from hdkd_dist.inference.outputs import Outputs, collect_outputs, save_outputs
@@ -48,6 +49,7 @@ class Options:
     confidence: str
     latency_batch: int
     save_logits: bool
+    search: str = DEFAULT_SEARCH
 
 
 def named_runs(run: Sequence[str] | str) -> list[Path]:
@@ -117,9 +119,12 @@ def check_request(folders: Sequence[Path], options: Options, out: Path) -> None:
     for flag, value in numbers.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{flag} must be a whole number from 1 on, not {value!r}")
-    if options.confidence not in CONFIDENCES:
-        known = " or ".join(CONFIDENCES)
-        raise ValueError(f"--confidence must be {known}, not {options.confidence!r}")
+    for flag, value, known in (
+        ("--confidence", options.confidence, CONFIDENCES),
+        ("--search", options.search, SEARCHES),
+    ):
+        if value not in known:
+            raise ValueError(f"{flag} must be {' or '.join(known)}, not {value!r}")
     manifests = [manifest_of(folder, options.data) for folder in folders]
     for folder, manifest in zip(folders, manifests, strict=True):
         own = trained_on(folder) or manifest
@@ -221,7 +226,7 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
         exit_costs(network, image_size), **outputs, kind=options.confidence
     )
     times = measure_stages(network, image_size, sizes_up_to(options.latency_batch))
-    budgeted = budgeted_results(evaluation)
+    budgeted = budgeted_results(evaluation, options.search)
     timed = latency_results(budgeted["budgeted"], times, device)
     results = {"exits": anytime_rows(evaluation), **budgeted, **timed}
     drawn = []

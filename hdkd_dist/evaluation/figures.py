@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from hdkd_dist.evaluation.measures import Evaluation
+from hdkd_dist.evaluation.thresholds import SEARCHES
 from hdkd_dist.inference.confidence import Judged, judge, reliability
 from hdkd_dist.inference.policy import exits_taken, oracle
 
@@ -75,13 +76,12 @@ def draw_budgeted(results: Mapping[str, Any], test: Judged, title: str, file: Pa
     with drawing(file, 5.4, 4.4) as (figure, axes):
         ideal = [*ideal_cost, costs[-1]], [*ideal_top1, ideal_top1[-1]]
         axes.plot(*ideal, ":", color="0.3", label="ideal early exit (oracle)")
-        tables = {
-            "budgeted": ("direct search", "-", "C0"),
-            "budgeted_geometric": ("geometric search", "--", "C1"),
-        }
-        for key, (label, style, color) in tables.items():
+        used = results["search"]["default"]
+        others = [name for name in SEARCHES if name != used]
+        keys = {used: "budgeted", **{name: f"budgeted_{name}" for name in others}}
+        for (name, key), line in zip(keys.items(), ("C0-", "C1--"), strict=True):
             rows = results[key]
-            axes.plot(column(rows, "mmac"), column(rows, "top1"), style, color=color, label=label)
+            axes.plot(column(rows, "mmac"), column(rows, "top1"), line, label=f"{name} search")
         rows = results["budgeted"]
         noise = [1.96 * (p * (100 - p) / test.top1.shape[1]) ** 0.5 for p in column(rows, "top1")]
         low, high = ([r["top1"] + s * n for r, n in zip(rows, noise, strict=True)] for s in (-1, 1))

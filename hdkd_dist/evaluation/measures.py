@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,23 +106,26 @@ def calibration_errors(evaluation: Evaluation) -> dict[str, dict[str, list[float
     return errors
 
 
-def budgeted_results(evaluation: Evaluation) -> dict[str, Any]:
-    """The keys of ``results.json`` about budgets in multiply-adds, and about confidence."""
+def budgeted_results(evaluation: Evaluation, search: str = DEFAULT_SEARCH) -> dict[str, Any]:
+    """The keys of ``results.json`` about budgets in multiply-adds, and about confidence.
+
+    ``search``, a key of ``SEARCHES``, fills the table "budgeted", which early exit goes by.
+    """
     mmac = evaluation.costs.mmac
     budgets = budgets_between(mmac)
     by_search = {
-        search: budget_rows(evaluation.validation, evaluation.test, mmac, budgets, search=search)
-        for search in SEARCHES
+        name: budget_rows(evaluation.validation, evaluation.test, mmac, budgets, search=name)
+        for name in SEARCHES
     }
-    ours = by_search.pop(DEFAULT_SEARCH)
+    ours = by_search.pop(search)
     return {
         "budgeted": ours,
-        **{f"budgeted_{search}": rows for search, rows in by_search.items()},
+        **{f"budgeted_{name}": rows for name, rows in by_search.items()},
         "search": {
-            "default": DEFAULT_SEARCH,
+            "default": search,
             "gain": {
-                search: compare(evaluation.test, ours[COMPARED], rows[COMPARED])
-                for search, rows in by_search.items()
+                name: compare(evaluation.test, ours[COMPARED], rows[COMPARED])
+                for name, rows in by_search.items()
             },
         },
         "confidence": {
@@ -161,11 +164,14 @@ def latency_results(rows: Rows, times: StageTimes, device: torch.device) -> dict
     }
 
 
-def best_of_networks(networks: dict[str, Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+def best_of_networks(
+    networks: Mapping[str, Sequence[dict[str, Any]]], by: str = "val_top1"
+) -> list[dict[str, Any]]:
     """For each budget the network and policy that validation finds best.
 
     Args:
         networks: name → rows of its budgeted table.
+        by: the column of which the largest is best.
 
     Returns:
         rows of those tables, with ``network``; their test accuracy is the paper's curve.
@@ -175,6 +181,6 @@ def best_of_networks(networks: dict[str, Sequence[dict[str, Any]]]) -> list[dict
     best = []
     for budget in budgets_between([min(budgets), max(budgets)]).tolist():
         affordable = [row for row in rows if row["budget_mmac"] <= budget * (1 + 1e-9)]
-        chosen = max(affordable, key=lambda row: row["val_top1"])
+        chosen = max(affordable, key=lambda row: row[by])
         best.append({**chosen, "budget_mmac": budget})
     return best

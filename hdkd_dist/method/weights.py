@@ -77,6 +77,16 @@ def random_weights(method: Method, num_exits: int, seed: int) -> Tensor:
     return uniform * existing_entries(method, num_exits)
 
 
+def random_same_sum(method: Method, num_exits: int, initial: Tensor, seed: int) -> Tensor:
+    """Draw a random γ₀ with the sum of ``initial``, [n], so that it starts with a loss as large.
+
+    A plain random start halves Σγ₀, and with it every step: what that costs is not due to the
+    proportions.
+    """
+    drawn = random_weights(method, num_exits, seed)
+    return drawn * (initial.sum() / drawn.sum())
+
+
 def project(gamma: Tensor, initial: Tensor, constraint: Constraint) -> Tensor:
     """γ after a step, brought back to where it may be, [n].
 

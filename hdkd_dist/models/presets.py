@@ -54,6 +54,15 @@ PRESETS: dict[str, Spec] = {
         scale_factors=(1, 2),
         stem="halving",
     ),
+    # The same with a wide gap between its exits: the first is small, the last block deep.
+    "msdnet-cifar-gap": dataclasses.replace(
+        _CIFAR,
+        layers_per_block=(1, 1, 2, 3),
+        growth=12,
+        scale_factors=(1, 2),
+        stem="halving",
+        classifier_channels=64,
+    ),
     "msdnet-digits": MSDNetSpec(
         layers_per_block=(1, 1, 1),
         channels=8,

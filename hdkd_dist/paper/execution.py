@@ -1,4 +1,4 @@
-"""Working through runs, side by side, each a process of its own."""
+"""Work through runs, side by side, each a process of its own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRAIN, EVALUATE = ROOT / "hdkd_dist/train.py", ROOT / "hdkd_dist/evaluate.py"
 
 @dataclass(frozen=True)
 class Slot:
-    """What a process has for its own: a device, or a core."""
+    """Say what a process has for its own: a device, or a core."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
     core: int | None = None
@@ -34,13 +34,13 @@ class Slot:
 
 @dataclass
 class Workers:
-    """The processes that are running; a request to stop reaches all of them."""
+    """Hold the processes that are running; a request to stop reaches all of them."""
 
     stopping: bool = False
     processes: set[subprocess.Popen] = field(default_factory=set)
 
     def call(self, words: Sequence[str], log: Path, slot: Slot) -> int:
-        """Run a command; its exit status. What it prints is appended to ``log``."""
+        """Run a command; return its exit status. What it prints is appended to ``log``."""
         with log.open("ab") as output:
             process = subprocess.Popen(
                 words,
@@ -69,7 +69,7 @@ class Workers:
 
 @contextmanager
 def heeding(workers: Workers) -> Iterator[None]:
-    """Signals go to the running processes while this lasts."""
+    """Pass signals on to the running processes while this lasts."""
     before = {number: signal.signal(number, workers.stop) for number in SIGNALS}
     try:
         yield
@@ -79,7 +79,7 @@ def heeding(workers: Workers) -> Iterator[None]:
 
 
 def slots(jobs: int) -> list[Slot]:
-    """A place for each of the processes side by side.
+    """Return a place for each of the processes side by side.
 
     Raises:
         ValueError: for more of them than there are.
@@ -106,7 +106,7 @@ def train_and_evaluate(
     workers: Workers,
     slot: Slot,
 ) -> int:
-    """One run from start to end; 0, or the exit status of what did not end well."""
+    """Do one run from start to end; return 0, or the exit status of what did not end well."""
     log = place.out / f"{trial.name}.log"
     train = [*launcher, str(TRAIN), *train_words(trial, place, taken), "--resume", "auto"]
     evaluate = [sys.executable, str(EVALUATE), *evaluate_words(trial, place)]

@@ -1,24 +1,26 @@
-"""Pictures of several runs: what γ learns, and accuracy under budgets."""
+"""Draw several runs: what γ learns, and accuracy under budgets."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")  # no display is needed
 from matplotlib import pyplot as plt
 
+from hdkd_dist.evaluation.measures import best_of_networks
 from hdkd_dist.paper.records import Record, nested
+from hdkd_dist.paper.studies import Row
 from hdkd_dist.runs import names
-
-LINES = (":", "--", "-", "-.")
 
 
 def draw_gamma_over_seeds(runs: Sequence[Record], title: str, file: Path) -> Path:
-    """Every entry of γ over the steps, a line per seed; a panel per student, and one for Σγ/Σγ₀."""
+    """Draw each entry of γ over the steps, a line per seed; panels: the students, and Σγ/Σγ₀."""
     entries = names.losses(names.GAMMA, runs[0].curve[0])
     students = sorted({student for _, student in entries.values()})
     figure, panels = plt.subplots(
@@ -49,35 +51,73 @@ def draw_gamma_over_seeds(runs: Sequence[Record], title: str, file: Path) -> Pat
     return save(figure, file)
 
 
-def draw_budgeted(curves: Mapping[tuple[str, str], Sequence[Record]], file: Path) -> Path:
-    """Test accuracy against the mean cost of an image: Figure 2.
+@dataclass(frozen=True)
+class Curve:
+    """Hold the accuracy of one method under budgets, mean over seeds.
+
+    Attributes:
+        data: CIFAR(500).
+        method: its title.
+        seeds: of which all networks are finished.
+        budgets: allowed mean cost of an image in millions of multiply-adds, rising.
+        mmac: what is spent of each.
+        top5: test accuracy in percent, at each.
+    """
+
+    data: str
+    method: str
+    seeds: int
+    budgets: Sequence[float]
+    mmac: Sequence[float]
+    top5: Sequence[float]
+
+    def at(self, budget: float) -> float:
+        """Read off the accuracy, between two budgets by a straight line."""
+        return float(np.interp(budget, self.budgets, self.top5))
+
+
+def budget_curves(rows: Sequence[Row], records: Mapping[str, Record]) -> list[Curve]:
+    """Take for each budget the network that validation finds best, as the paper does.
 
     Args:
-        curves: runs by network and method, of which the mean over seeds is drawn; a method has a
-            colour, a network a kind of line.
-        file: the picture.
+        rows: of networks of several depths; a block is "CIFAR(500), 4 exits", or the data alone
+            where there is one network.
+        records: the finished runs.
     """
+    networks: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        networks.setdefault((row.block.split(", ")[0], row.title), []).append(row)
+    found = []
+    for (data, method), own in networks.items():
+        chosen = []
+        for seed in own[0].seeds:
+            runs = {row.block: records.get(row.trial.with_seed(seed).name) for row in own}
+            tables = {
+                block: nested(run.values)["budgeted"]
+                for block, run in runs.items()
+                if run is not None and "budgeted.1.top5" in run.values
+            }
+            if len(tables) == len(runs):
+                chosen.append(best_of_networks(tables, by="val_top5"))
+        if chosen:
+            means = (
+                [statistics.fmean(row[key] for row in at) for at in zip(*chosen, strict=True)]
+                for key in ("budget_mmac", "mmac", "top5")
+            )
+            found.append(Curve(data, method, len(chosen), *means))
+    return found
+
+
+def draw_budgeted(curves: Sequence[Curve], file: Path) -> Path:
+    """Draw test accuracy against the mean cost of an image, of one data set: Figure 2."""
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    networks, methods = (list(dict.fromkeys(names)) for names in zip(*curves, strict=True))
-    for (network, method), runs in curves.items():
-        points = zip(*(nested(run.values)["budgeted"] for run in runs), strict=True)
-        means = [
-            [statistics.fmean(row[key] for row in rows) for key in ("mmac", "top1")]
-            for rows in points
-        ]
-        axes.plot(
-            *zip(*means, strict=True),
-            color=f"C{methods.index(method)}",
-            linestyle=LINES[networks.index(network) % len(LINES)],
-            marker="o",
-            markersize=3,
-            label=f"{network}: {method} ({len(runs)})",
-        )
+    for curve in curves:
+        axes.plot(curve.mmac, curve.top5, label=f"{curve.method} ({curve.seeds})")
     axes.set_xlabel("multiply-adds per image (millions)")
-    axes.set_ylabel("test top-1 (%)")
-    axes.set_title("budgeted (in brackets: seeds)")
+    axes.set_ylabel("test top-5 (%)")
+    axes.set_title(f"{curves[0].data}: accuracy under a budget (in brackets: seeds)")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="lower right")
     return save(figure, file)
 
 

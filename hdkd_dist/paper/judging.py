@@ -1,225 +1,301 @@
-"""Comparisons of finished runs, and what they say of a claim."""
+"""Hold claims against finished runs.
+
+Primary statements are looked at after 3, 4, 6 and 8 seeds, at a level that allows for the four
+looks; a verdict that a look has reached stands. All others are judged once, when all their seeds
+are there.
+"""
 
 from __future__ import annotations
 
-import statistics
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Literal
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from hdkd_dist.paper.origin import Part, origin_of
-from hdkd_dist.paper.records import Record, nested
+from hdkd_dist.paper.comparisons import (
+    BESIDE,
+    METRIC,
+    PRIOR_NOISE,
+    Claim,
+    Comparison,
+    Evidence,
+    Part,
+)
 from hdkd_dist.paper.statistics import (
+    DIRECTIONS,
+    LEVEL,
+    LOOKS,
     Interval,
     Noise,
-    Run,
-    Statement,
-    Verdict,
-    interval,
-    judge,
-    noise_of,
+    Sign,
+    Size,
+    counted,
+    judge_sign,
+    judge_size,
+    standard_errors,
     together,
 )
-from hdkd_dist.paper.trials import GAMMA_INIT, Trial
 
-ACCURACY = "top1"
-THIRDS = ("low budgets", "middle budgets", "high budgets")
-
-
-def early(record: Record) -> float:
-    """Mean over the first half of the exits."""
-    exits = record.exits(ACCURACY)
-    return statistics.fmean(exits[: len(exits) // 2])
-
-
-def late(record: Record) -> float:
-    """Mean over the second half of the exits."""
-    exits = record.exits(ACCURACY)
-    return statistics.fmean(exits[len(exits) // 2 :])
-
-
-def budgets(record: Record, key: str = ACCURACY) -> list[float]:
-    """Accuracy at each budget."""
-    return [row[key] for row in nested(record.values)["budgeted"]]
-
-
-def third(part: int, record: Record) -> float:
-    """Mean over the first, middle or last third of the budgets."""
-    found = budgets(record)
-    count = len(found)
-    return statistics.fmean(found[part * count // 3 : (part + 1) * count // 3])
-
-
-def optimism(record: Record) -> float:
-    """How much better the thresholds look on the split on which they were found."""
-    found, measured = budgets(record, "val_top1"), budgets(record)
-    return statistics.fmean(a - b for a, b in zip(found, measured, strict=True))
-
-
-# What is compared, of one run, in points of top-1 on the test split.
-QUANTITIES: dict[str, Callable[[Record], float]] = {
-    "all exits": lambda record: statistics.fmean(record.exits(ACCURACY)),
-    "early exits": early,
-    "late exits": late,
-    "late less early exits": lambda record: late(record) - early(record),
-    "last exit": lambda record: record.exits(ACCURACY)[-1],
-    **{name: partial(third, part) for part, name in enumerate(THIRDS)},
-    "validation less test, all budgets": optimism,
-}
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A difference of runs with the same seed, and what is stated of it.
-
-    Attributes:
-        title: for people: HDKD − DBT.
-        plus: these trials' quantities are added …
-        minus: … and these subtracted.
-        quantity: a key of ``QUANTITIES``.
-        statement: what the claim says of the difference.
-        part: "claim", or of a control, which tells where a gain comes from and does not count for
-            the verdict: "harmony" is what is gained over it, "size" what it gains itself.
-    """
-
-    title: str
-    plus: Sequence[Trial]
-    minus: Sequence[Trial]
-    quantity: str
-    statement: Statement
-    part: Literal["claim", Part] = "claim"
-
-    def names(self, seed: int) -> list[str]:
-        """Of the runs with this seed."""
-        return [trial.with_seed(seed).name for trial in [*self.plus, *self.minus]]
-
-    def weights(self, seed: int) -> dict[str, int]:
-        """How often each run with this seed is added; one on both sides cancels out."""
-        found = Counter(trial.with_seed(seed).name for trial in self.plus)
-        found.subtract(trial.with_seed(seed).name for trial in self.minus)
-        return {name: weight for name, weight in found.items() if weight}
-
-    def differences(self, records: Mapping[str, Record], seeds: Sequence[int]) -> list[float]:
-        """Over the seeds for which all runs are there."""
-        measure = QUANTITIES[self.quantity]
-        return [
-            sum(weight * measure(records[name]) for name, weight in self.weights(seed).items())
-            for seed in seeds
-            if all(name in records for name in self.names(seed))
-        ]
-
-    @property
-    def runs(self) -> int:
-        """How many runs' noise is in a difference."""
-        return sum(weight**2 for weight in self.weights(0).values())
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One line of the paper."""
-
-    text: str
-    comparisons: Sequence[Comparison]
+OPEN = ("undecided", "not enough runs yet")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A comparison, where its difference may lie, and what that says."""
+    """Hold a comparison, where its difference may lie, and what that says.
+
+    Attributes:
+        comparison: see there.
+        wanted: seeds.
+        interval: in the paper's metric; None: not enough runs.
+        beside: in the other metric; it decides nothing.
+        sign: whether the statement holds.
+        size: how the effect compares with the paper's; None where it prints none.
+        out_of_reach: the wanted seeds cannot tell what is sought from 0.
+    """
 
     comparison: Comparison
-    wanted: int  # seeds
+    wanted: int
     interval: Interval | None
-    verdict: Verdict
+    beside: Interval | None
+    sign: Sign
+    size: Size | None
+    out_of_reach: bool = False
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether it needs no more seeds: its sign is known, or that it is small."""
+        return self.sign not in OPEN or self.size == "smaller than the paper's"
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim and what has been found."""
+    """Hold a claim and what has been found."""
 
     claim: Claim
     findings: Sequence[Finding]
 
-    def of(self, part: str) -> list[Finding]:
-        """Those of a part."""
+    def of(self, part: Part) -> list[Finding]:
+        """Return the findings of a part."""
         return [finding for finding in self.findings if finding.comparison.part == part]
 
     @property
-    def verdict(self) -> Verdict:
-        """Of the claim: its comparisons together, controls left out."""
-        return together([finding.verdict for finding in self.of("claim")])
+    def sign(self) -> Sign:
+        """Decide the claim: its comparisons together, controls left out."""
+        return together([finding.sign for finding in self.of("claim")])
+
+    @property
+    def size(self) -> str:
+        """Sum up how large its effects are against the paper's; "" where it prints none."""
+        return counted([finding.size for finding in self.of("claim") if finding.size])
 
     @property
     def origin(self) -> str | None:
-        """Where a gain, the first comparison, comes from; None without controls."""
-        if not self.of("harmony"):
+        """Say where a gain, the first comparison, comes from; None without controls.
+
+        A control has either the size of the learned γ or its proportions, but not both: the gain is
+        the sum of what the proportions contribute and what the size does.
+        """
+        proportions, size = self.of("proportions"), self.of("size")
+        if not proportions:
             return None
         gain = self.findings[0]
-        harmony = [finding.verdict for finding in self.of("harmony")]
-        size = [(found.interval, found.verdict) for found in self.of("size")]
-        return origin_of(gain.interval, gain.verdict, harmony, size)
+        if gain.interval is None or gain.sign != "confirmed":
+            return "There is no confirmed gain whose origin could be asked for."
+        if any(each.sign == "not enough runs yet" for each in (*proportions, *size)):
+            return "Where the gain comes from awaits controls."
+        shares = [each.interval.mean / gain.interval.mean for each in size if each.interval]
+        of_size = [each.sign == "confirmed" for each in size]
+        of_proportions = [each.sign == "confirmed" for each in proportions]
+        for share, grown, harmonised in zip(shares, of_size, of_proportions, strict=True):
+            if grown and not harmonised:
+                return (
+                    "The gain is not shown to be more than that of a larger loss: the size of γ "
+                    f"accounts for {share:.0%} of it."
+                )
+        if not all(of_proportions):
+            return "Whether the gain is that of proportions or of size is undecided."
+        if any(of_size):
+            share = max(share for share, grown in zip(shares, of_size, strict=True) if grown)
+            return f"The gain is that of proportions in part: size accounts for {share:.0%} of it."
+        return "The gain is that of proportions: no control has shown a part of size in it."
 
 
-def noise_in(records: Mapping[str, Record], quantity: str) -> Noise | None:
-    """Of one run, from all that have been tested.
+def judged(claim: Claim, evidence: Evidence) -> Judged:
+    """Hold a claim against the records; a comparison waits for all its seeds."""
+    stated = sum(comparison.part == "claim" for comparison in claim.comparisons)
+    return Judged(
+        claim,
+        [
+            found_of(each, evidence, claim.level, stated if each.part == "claim" else 1)
+            for each in claim.comparisons
+        ],
+    )
 
-    Left out are runs from a random γ₀: each seed draws another one, so that their spread is that of
-    what is tried and not only of training.
-    """
-    needed = "exits.1.top1" if "exit" in quantity else "budgeted.1.top1"
-    return noise_of(
-        {
-            Run(at["size"], f"{at['method']} {at['variant']}", at["seed"]): value
-            for at, value in (
-                (record.place, QUANTITIES[quantity](record))
-                for record in records.values()
-                if needed in record.values and record.identity.get(GAMMA_INIT) != "random"
-            )
-        }
+
+def found_of(comparison: Comparison, evidence: Evidence, level: float, among: int) -> Finding:
+    """Judge one comparison, one of ``among`` that are stated together."""
+    wanted = len(evidence.wanted(comparison))
+    found = evidence.interval(comparison)
+    beside = evidence.interval(comparison, BESIDE)
+    if found is None or found.seeds < wanted:
+        awaited: Size | None = "not enough runs yet" if comparison.claims_size else None
+        return Finding(comparison, wanted, found, beside, "not enough runs yet", awaited)
+    effect = comparison.effect if comparison.claims_size else None
+    noise = evidence.noise[METRIC][comparison.quantity]
+    return Finding(
+        comparison,
+        wanted,
+        found,
+        beside,
+        judge_sign(found, comparison.statement, level, among),
+        None if effect is None else judge_size(found, effect, level),
+        is_out_of_reach(comparison, wanted, noise, level),
     )
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What claims are held against.
+class Look:
+    """Hold what is known of the primary statements after some seeds."""
 
-    Attributes:
-        records: finished runs, by name.
-        planned: the names of all runs that there are to be.
-        seeds: of the tables.
-        noise: of a run, by quantity.
+    seeds: int
+    judged: Sequence[Judged]
+
+    @property
+    def may_stop(self) -> bool:
+        """Tell whether all primary statements are closed."""
+        return all(finding.closed for each in self.judged for finding in each.findings)
+
+    def lines(self) -> Iterator[str]:
+        """Say what is closed, and whether to go on."""
+        for each in self.judged:
+            (finding,) = each.findings
+            if (found := finding.interval) is None:
+                continue
+            low, high = found.bounds(each.claim.level)
+            state = "closed" if finding.closed else "open"
+            size = f"; {finding.size}" if finding.size else ""
+            yield (
+                f"after {self.seeds} seeds: {each.claim.text} {found.mean:+.2f} "
+                f"({low:+.2f} to {high:+.2f}): {finding.sign}{size} [{state}]"
+            )
+        then = "all are closed: it may stop" if self.may_stop else "it goes on to the next look"
+        yield f"after {self.seeds} seeds: {then}"
+
+
+def looks(claims: Sequence[Claim], evidence: Evidence) -> list[Look]:
+    """Look at the primary statements after 3, 4, 6 and 8 seeds, as far as runs are there.
+
+    Each look uses the runs that these statements name, of the seeds up to it, for the noise too: it
+    says afterwards what it said then. A sign or a size that was decided at a look stands.
     """
+    primary = [claim for claim in claims if claim.standing == "primary"]
+    found: list[Look] = []
+    for count in LOOKS:
+        seeds = list(evidence.seeds)[:count]
+        compared = [each for claim in primary for each in claim.comparisons]
+        names = {name for each in compared for seed in seeds for name in each.names(seed)}
+        own = {name: each for name, each in evidence.records.items() if name in names}
+        now = Evidence.of(own, names, seeds)
+        if not compared or any(len(now.finished(each)) < count for each in compared):
+            break
+        verdicts = [judged(claim, now) for claim in primary]
+        if found:
+            verdicts = [
+                replace(each, findings=[*map(standing, before.findings, each.findings)])
+                for before, each in zip(found[-1].judged, verdicts, strict=True)
+            ]
+        found.append(Look(count, verdicts))
+    return found
 
-    records: Mapping[str, Record]
-    planned: Collection[str]
-    seeds: Sequence[int]
-    noise: Mapping[str, Noise | None]
 
-    @classmethod
-    def of(
-        cls, records: Mapping[str, Record], planned: Collection[str], seeds: Sequence[int]
-    ) -> Evidence:
-        """With the noise of these records."""
-        noise = {quantity: noise_in(records, quantity) for quantity in QUANTITIES}
-        return cls(records, planned, seeds, noise)
+def standing(before: Finding, now: Finding) -> Finding:
+    """Keep what an earlier look has decided, with the estimate of now."""
+    return replace(
+        now,
+        sign=now.sign if before.sign in OPEN else before.sign,
+        size=now.size if before.size in (None, *OPEN) else before.size,
+    )
 
 
-def judged(claim: Claim, evidence: Evidence) -> Judged:
-    """Hold a claim against the records."""
-    stated = sum(comparison.part == "claim" for comparison in claim.comparisons)
-    findings = []
-    for comparison in claim.comparisons:
-        seeds = [
-            seed
-            for seed in evidence.seeds
-            if all(name in evidence.planned for name in comparison.names(seed))
-        ]
-        differences = comparison.differences(evidence.records, seeds)
-        found = interval(differences, comparison.runs, evidence.noise[comparison.quantity])
-        verdict: Verdict = "not enough runs yet"
-        if found is not None and len(differences) == len(seeds):
-            among = stated if comparison.part == "claim" else 1
-            verdict = judge(found, comparison.statement, among)
-        findings.append(Finding(comparison, len(seeds), found, verdict))
-    return Judged(claim, findings)
+def judged_all(claims: Sequence[Claim], evidence: Evidence) -> list[Judged]:
+    """Judge what is planned: primary statements by their last look, all others once.
+
+    Where the primary statements have allowed to stop, the others want no seeds beyond that look.
+    """
+    past = looks(claims, evidence)
+    if past and past[-1].may_stop:
+        evidence = replace(evidence, seeds=list(evidence.seeds)[: past[-1].seeds])
+    by_text = {each.claim.text: each for each in (past[-1].judged if past else ())}
+    found = []
+    for claim in claims:
+        own = [each for each in claim.comparisons if evidence.wanted(each)]
+        if any(each.part == "claim" for each in own):
+            each = by_text.get(claim.text) or judged(replace(claim, comparisons=own), evidence)
+            found.append(each)
+    return found
+
+
+def half_width(
+    comparison: Comparison, seeds: int, noise: Noise | None, level: float = LEVEL
+) -> float | None:
+    """Return half the width of the interval that a comparison will have, in points.
+
+    None where the noise is not known, or is more than that of training.
+    """
+    if noise is None or comparison.draws_start:
+        return None
+    error = noise.deviation * math.sqrt(comparison.runs / seeds)
+    return standard_errors(level, noise.freedom) * error
+
+
+def is_out_of_reach(
+    comparison: Comparison, seeds: int, noise: Noise | None, level: float = LEVEL
+) -> bool:
+    """Tell whether the interval would be wider than what is sought.
+
+    Even an effect of exactly the paper's size is then missed more often than it is found.
+    """
+    half = half_width(comparison, seeds, noise, level)
+    return half is not None and comparison.sought is not None and half >= comparison.sought
+
+
+def power_lines(
+    claims: Sequence[Claim], noise: Mapping[str, Noise | None], seeds: int
+) -> Iterator[str]:
+    """Print what a study will be able to decide, comparison by comparison.
+
+    Args:
+        claims: with the comparisons that the study is for.
+        noise: of one run in the paper's metric, by quantity; where it is not known yet that of an
+            earlier study is taken.
+        seeds: of the study.
+
+    Raises:
+        ValueError: if it could decide none of them.
+    """
+    lines: list[str] = []
+    reach: list[float] = []  # what is sought, in half-widths
+    for claim in claims:
+        for each in claim.comparisons:
+            known = noise.get(each.quantity)
+            half = half_width(each, seeds, known or PRIOR_NOISE.get(each.quantity), claim.level)
+            words = [f"{each.title}, {each.quantity}"]
+            words.append("width not known" if half is None else f"± {half:.2f}")
+            if half is not None and known is None:
+                words[-1] += " (by the noise of an earlier study)"
+            if each.sought is not None:
+                source = "the paper has" if each.statement in DIRECTIONS else "the margin is"
+                words.append(f"{source} {each.sought:.2f}")
+            if half is None or each.sought is None:
+                reach.append(math.inf)
+            else:
+                reach.append(each.sought / half)
+            if reach[-1] <= 1:
+                words.append(f"cannot be decided with {seeds} seeds")
+            lines.append(", ".join(words))
+    if reach and max(reach) <= 1:
+        nearest = lines[reach.index(max(reach))]
+        raise ValueError(
+            f"{seeds} seeds can decide none of this study's {len(lines)} comparisons (the nearest: "
+            f"{nearest}): plan more seeds, or leave the study out"
+        )
+    return iter(lines)

@@ -1,4 +1,4 @@
-"""What has been computed: in the results that are kept, and in folders of finished runs."""
+"""Know what has been computed: in the results that are kept, and in folders of finished runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hdkd_dist.paper.trials import Place, Source, Trial
 
 @dataclass
 class Ledger:
-    """Finished runs of a scale, by name."""
+    """Hold the finished runs of a scale, by name."""
 
     scale: Scale
     place: Place
@@ -24,7 +24,7 @@ class Ledger:
 
     @classmethod
     def read(cls, scale: Scale, place: Place, results: Path) -> Ledger:
-        """With the results that are kept."""
+        """Read the results that are kept."""
         return cls(scale, place, results, read_records(results, scale.name))
 
     def look(self, trials: Iterable[Trial]) -> None:
@@ -59,16 +59,11 @@ class Ledger:
                 )
 
     def has(self, trial: Trial) -> bool:
-        """Whether the trial is finished."""
+        """Tell whether the trial is finished."""
         return trial.name in self.records
 
-    @property
-    def scores(self) -> Mapping[str, float]:
-        """Of all runs, by name."""
-        return {name: record.score for name, record in self.records.items()}
-
     def restricted_to(self, trials: Iterable[Trial]) -> Ledger:
-        """The same without runs that are none of these, or were made with other settings."""
+        """Leave out runs that are none of these, or were made with other settings."""
         found = {
             trial.name: self.records[trial.name]
             for trial in trials
@@ -89,7 +84,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Done:
-    """What a finished run was: see ``Trial.identity`` and ``Record.data``."""
+    """Note what a finished run was: see ``Trial.identity`` and ``Record.data``."""
 
     identity: dict[str, object]
     data: str
@@ -102,7 +97,7 @@ def mark_done(trial: Trial, place: Place) -> None:
 
 
 def read_done(folder: Path) -> Done | None:
-    """What the finished run in ``folder`` was, if there is one.
+    """Read what the finished run in ``folder`` was, if there is one.
 
     Raises:
         ValueError: if the note is not ours.
@@ -118,7 +113,7 @@ def read_done(folder: Path) -> Done | None:
 
 
 def digest_in(folder: Path) -> str:
-    """Of a prepared data set; "" where there is none."""
+    """Return the digest of a prepared data set; "" where there is none."""
     return read_manifest(folder).digest if folder.exists() else ""
 
 
@@ -133,7 +128,7 @@ def check_identity(trial: Trial, found: Mapping[str, object], where: str) -> Non
 
 
 def differing(trial: Trial, found: Mapping[str, object]) -> dict[str, tuple[object, object]]:
-    """What a run's identity says and what the trial's does, where they are not the same."""
+    """Return what a run's identity says and what the trial's does, where they differ."""
     own = json.loads(json.dumps(trial.identity))
     keys = sorted({*own, *found})
     return {key: (found.get(key), own.get(key)) for key in keys if own.get(key) != found.get(key)}

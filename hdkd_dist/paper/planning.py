@@ -1,50 +1,51 @@
-"""What is to be run, by which commands, and at which cost."""
+"""Say what is to be run, by which commands, at which cost, and what that will decide."""
 
 from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
+from hdkd_dist.paper.claims import claims
+from hdkd_dist.paper.comparisons import METRIC, Claim, Evidence
 from hdkd_dist.paper.costs import tmac_per_second, work_of
 from hdkd_dist.paper.execution import EVALUATE, TRAIN
+from hdkd_dist.paper.judging import power_lines
 from hdkd_dist.paper.ledger import Ledger
-from hdkd_dist.paper.queue import TUNING, in_order_of_seeds, study_rows
+from hdkd_dist.paper.queue import in_order_of_seeds, study_rows, validation_of
+from hdkd_dist.paper.scales import Setting
 from hdkd_dist.paper.studies import Choose
 from hdkd_dist.paper.trials import Place, Trial, evaluate_words, train_words
-from hdkd_dist.paper.tuning import Setting, Untuned, chosen, planned_tuning
+from hdkd_dist.paper.tuning import STAGES, hoped, planned_stage
 
 
 @dataclass(frozen=True)
 class Device:
-    """What runs are estimated for."""
+    """Describe what runs are estimated for."""
 
     title: str
     tmac_per_second: float  # 10¹² multiply-adds
 
 
 def hopeful(ledger: Ledger) -> Choose:
-    """The settings of a method; those of the configuration while it is not tuned."""
+    """Return the settings of a method, those of the configuration where nothing is chosen yet."""
 
     def choose(method: str) -> Setting:
-        try:
-            return chosen(ledger.scale, method, ledger.scores)
-        except Untuned:
-            return {}
+        return hoped(ledger.scale, method, validation_of(ledger))
 
     return choose
 
 
 def planned(name: str, ledger: Ledger) -> list[Trial]:
-    """The runs of a study; where it is not tuned yet, with settings that may still change."""
-    if name == TUNING:
-        return planned_tuning(ledger.scale, hopeful(ledger))
+    """Return the runs of a study; what is not chosen yet may still change their settings."""
+    if name in STAGES:
+        return planned_stage(name, ledger.scale, validation_of(ledger))
     return in_order_of_seeds(name, study_rows(name, ledger.scale, hopeful(ledger)))
 
 
 def commands(trial: Trial, place: Place) -> Iterator[str]:
-    """The run as one would type it."""
+    """Write the run as one would type it."""
     taken = []
     if trial.source:
         what = "the size of γ" if "sum" in str(trial.takes) else "the final γ"
@@ -58,7 +59,7 @@ def commands(trial: Trial, place: Place) -> Iterator[str]:
 def plan_lines(
     names: Sequence[str], ledger: Ledger, device: Device, with_commands: bool
 ) -> Iterator[str]:
-    """The plan, line by line."""
+    """Write the plan, line by line."""
     counted: set[str] = set()
     everything = missing = 0.0
     for name in names:
@@ -83,13 +84,46 @@ def plan_lines(
     )
 
 
+def seeds_of(trials: Iterable[Trial]) -> list[int]:
+    """Return the seeds with which something is planned, rising."""
+    return sorted({trial.seed for trial in trials})
+
+
+def power_of(names: Sequence[str], ledger: Ledger) -> Iterator[str]:
+    """Say what the studies will be able to decide, each comparison in the study that completes it.
+
+    Raises:
+        ValueError: if a study could decide nothing.
+    """
+    scale, choose = ledger.scale, hopeful(ledger)
+    trials = {trial.name: trial for name in scale.studies for trial in planned(name, ledger)}
+    evidence = Evidence.of(ledger.records, trials, seeds_of(trials.values()))
+    stated = list(claims(scale, choose))
+    there: set[str] = set()
+    for name in scale.studies:
+        before, there = there, there | {trial.name for trial in planned(name, ledger)}
+        own: dict[int, list[Claim]] = {}
+        for claim in stated:
+            for each in claim.comparisons:
+                runs = set(each.names(0))
+                if runs <= there and not runs <= before:
+                    one = replace(claim, comparisons=[each])
+                    own.setdefault(len(evidence.wanted(each)), []).append(one)
+        if name in names:
+            for seeds, concerned in own.items():
+                yield from (
+                    f"{name}: {line}"
+                    for line in power_lines(concerned, evidence.noise[METRIC], seeds)
+                )
+
+
 def hours_of(trial: Trial, device: Device) -> float:
-    """Of the device."""
+    """Estimate the hours that a run takes on a device."""
     return work_of(trial).tmac / device.tmac_per_second / 3600
 
 
 def check_lines(ledger: Ledger, trials: Sequence[Trial]) -> Iterator[str]:
-    """How well counted multiply-adds predict the speed of the runs that are finished."""
+    """Say how well counted multiply-adds predict the speed of the runs that are finished."""
     by_name = {trial.name: trial for trial in trials}
     found = tmac_per_second(ledger.records, by_name)
     if found is None:

@@ -1,4 +1,4 @@
-"""Which runs a study still needs, in the order in which they are done."""
+"""Say which runs a study still needs, in the order in which they are done."""
 
 from __future__ import annotations
 
@@ -7,58 +7,68 @@ from collections.abc import Iterable, Sequence
 
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.paper.ledger import Ledger
-from hdkd_dist.paper.scales import Scale, Size
+from hdkd_dist.paper.scales import Scale, Setting, Size
 from hdkd_dist.paper.studies import STUDIES, Choose, Row
 from hdkd_dist.paper.trials import Trial
-from hdkd_dist.paper.tuning import Setting, Untuned, chosen, tuning_trials
-
-TUNING = "tuning"
-ORDER = (TUNING, "2", "controls", "3", "equilibrium", "levers", "sizes", "figure2", "1")
+from hdkd_dist.paper.tuning import STAGES, Untuned, Validation, chosen, stage_trials
 
 
-def studies_named(table: object) -> tuple[str, ...]:
-    """The studies that ``--table`` asks for: one, several separated by commas, or all.
+def studies_named(table: object, scale: Scale) -> tuple[str, ...]:
+    """Return the studies that ``--table`` asks for: one, several separated by commas, or all.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for one that the scale has not.
     """
     words = table if isinstance(table, tuple | list) else str(table).split(",")  # fire gives both
-    names = ORDER if list(words) == ["all"] else tuple(map(str, words))
-    if unknown := [name for name in names if name not in ORDER]:
-        raise ValueError(f"--table must be among {', '.join(ORDER)}, or all, not {unknown[0]!r}")
+    names = scale.studies if list(words) == ["all"] else tuple(map(str, words))
+    if unknown := [name for name in names if name not in scale.studies]:
+        raise ValueError(
+            f"--table must be among {', '.join(scale.studies)} at scale {scale.name}, or all, not "
+            f"{unknown[0]!r}"
+        )
     return names
 
 
 def study_rows(name: str, scale: Scale, choose: Choose) -> list[Row]:
-    """The rows of a study; tuning has none."""
-    return [] if name == TUNING else list(STUDIES[name].rows(scale, choose))
+    """Return the rows of a study; a stage of the choices has none."""
+    return [] if name in STAGES else list(STUDIES[name].rows(scale, choose))
+
+
+def validation_of(ledger: Ledger) -> Validation:
+    """Return what choices are made by: top-5 on validation per exit, of the finished runs."""
+
+    def top5(name: str) -> list[float] | None:
+        record = ledger.records.get(name)
+        return record.exits("val_top5") if record else None
+
+    return top5
 
 
 def choice(ledger: Ledger) -> Choose:
-    """The settings of a method, as far as the search has got.
+    """Return the settings of a method, as far as they are chosen.
 
-    What it returns raises ``Untuned`` where the search is not finished.
+    What it returns raises ``Untuned`` where they are not chosen yet.
     """
 
     def choose(method: str) -> Setting:
-        return chosen(ledger.scale, method, ledger.scores)
+        return chosen(ledger.scale, method, validation_of(ledger))
 
     return choose
 
 
 def study_trials(name: str, ledger: Ledger) -> list[Trial]:
-    """The runs of a study: all rows with one seed, then with the next.
+    """Return the runs of a study: all rows with one seed, then with the next.
 
     Raises:
-        Untuned: if their settings are not known yet.
+        Untuned: if their settings are not chosen yet.
     """
-    if name == TUNING:
-        return tuning_trials(ledger.scale, ledger.scores) if ledger.scale.tuned else []
+    if name in STAGES:
+        return stage_trials(name, ledger.scale, validation_of(ledger))
     return in_order_of_seeds(name, study_rows(name, ledger.scale, choice(ledger)))
 
 
 def in_order_of_seeds(name: str, rows: Sequence[Row]) -> list[Trial]:
-    """The runs of a study's rows; in the tables of methods, one size after the other."""
+    """Return the runs of a study's rows; in the tables of methods, one size after the other."""
     blocks = dict.fromkeys(row.block if name in ("1", "2") else "" for row in rows)
     trials = []
     for block in blocks:
@@ -69,11 +79,11 @@ def in_order_of_seeds(name: str, rows: Sequence[Row]) -> list[Trial]:
 
 
 def known_trials(names: Sequence[str], ledger: Ledger) -> list[Trial]:
-    """The runs of several studies that can be named by now; finished ones are taken in."""
+    """Return the runs of several studies that can be named by now; finished ones are taken in."""
     trials: list[Trial] = []
     for name in names:
         before = -1
-        while before != len(ledger.records):  # finished sisters let the learned ones be named
+        while before != len(ledger.records):  # what is finished lets others be named
             before = len(ledger.records)
             with contextlib.suppress(Untuned):
                 found = study_trials(name, ledger)
@@ -86,7 +96,7 @@ def known_trials(names: Sequence[str], ledger: Ledger) -> list[Trial]:
 def table_runs(
     table: str, scale: Scale, methods: Sequence[str], sizes: Sequence[str], seeds: Sequence[str]
 ) -> list[tuple[str, Size, int]]:
-    """Method, size and seed of the runs of Table 1 or 2; empty lists stand for the table's own.
+    """Return method, size and seed of the runs of Table 1 or 2; empty lists: the table's own.
 
     Raises:
         ValueError: for another table, or unknown methods.
@@ -107,20 +117,20 @@ def table_runs(
 
 
 def with_sources(trials: Iterable[Trial]) -> list[Trial]:
-    """Each behind the run that it builds on."""
+    """Put each after the run that it builds on."""
     return [each for trial in trials for each in (trial.source, trial) if each is not None]
 
 
 def unique(trials: Iterable[Trial]) -> list[Trial]:
-    """Each run once."""
+    """Keep each run once."""
     return list({trial.name: trial for trial in trials}.values())
 
 
 def part_of(trials: Sequence[Trial], part: tuple[int, int]) -> set[str]:
-    """The names in the i-th of n parts (from 0); a run stays with what it builds on.
+    """Return the names in the i-th of n parts (from 0); a run stays with what it builds on.
 
-    Of all planned runs, so that parts do not shift as runs finish; the end of a search may add
-    controls.
+    Of all planned runs, so that parts do not shift as runs finish; a choice that is made may add
+    or drop controls.
     """
     index, parts = part
     roots = list(dict.fromkeys((trial.source or trial).name for trial in trials))

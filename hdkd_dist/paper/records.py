@@ -1,6 +1,9 @@
-"""What a finished run leaves for the tables: a row of one CSV, and the course of its γ in another.
+"""Keep what a finished run leaves: a row of one CSV, and the course of its γ in another.
 
 ``results.json`` as a row: its leaves by dotted name, lists counted from 1 (``exits.2.top1``).
+Beside them stands how far training went, from ``metrics.jsonl``: ``train.top1.k`` and
+``train.ce.k`` (on the augmented training images, at the last record), ``train.gradient_norm.mean``
+and ``.last``, ``gamma.mean_sum_ratio``. A row written before these were kept lacks them.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hdkd_dist.paper.scales import DATA_SETS
 from hdkd_dist.paper.trials import Trial
 from hdkd_dist.runs import names
 from hdkd_dist.runs.metrics import METRICS, read_metrics
@@ -31,7 +35,7 @@ Values = dict[str, Any]  # by dotted name
 
 @dataclass(frozen=True)
 class Record:
-    """A finished run."""
+    """Hold a finished run."""
 
     name: str
     identity: dict[str, Any]  # see Trial.identity
@@ -41,54 +45,90 @@ class Record:
     data: str = ""  # Manifest.digest of what it was trained and measured on; "" if not known
 
     def exits(self, key: str) -> list[float]:
-        """``val_top1``, ``top1`` … of all exits."""
+        """Return ``val_top1``, ``top1`` … of all exits, in percent, [K]."""
         return [row[key] for row in nested(self.values)["exits"]]
+
+    def held_out(self, metric: str, with_extra: bool) -> list[float]:
+        """Average over the test split's images, and with ``with_extra`` those of ``extra`` too.
+
+        ``extra`` are the training images that a size leaves: 35,000 of CIFAR(150).
+
+        Args:
+            metric: ``top1`` or ``top5``.
+            with_extra: only for a run with :attr:`has_extra`.
+
+        Returns:
+            Accuracy in percent, [K]; each image counts once.
+        """
+        test = self.exits(metric)
+        if not with_extra:
+            return test
+        whole = DATA_SETS[self.name.partition("-")[0]]
+        unused = whole.train - whole.classes * int(self.place["size"])
+        return [
+            (whole.test * a + unused * b) / (whole.test + unused)
+            for a, b in zip(test, self.exits(f"extra_{metric}"), strict=True)
+        ]
 
     @property
     def has_test(self) -> bool:
-        """Whether the test split has been measured."""
+        """Tell whether the test split has been measured."""
         return "exits.1.top1" in self.values
 
     @property
-    def score(self) -> float:
-        """What settings are chosen by: top-1 on the validation split, mean over exits."""
-        values = self.exits("val_top1")
-        return sum(values) / len(values)
+    def has_extra(self) -> bool:
+        """Tell whether the split ``extra`` has been measured."""
+        return "exits.1.extra_top1" in self.values
 
 
 def record_of(trial: Trial, folder: Path, data: str) -> Record:
-    """The record of the finished run in ``folder``; ``data``: see there."""
+    """Read the finished run in ``folder``; ``data``: see ``Record``."""
     results = read_results(folder)
     kept: dict[str, Any] = {"exits": results["exits"], "gamma": dict(results["gamma"])}
     kept["gamma"].pop("sha256_by_rank", None)
-    kept["train"] = {**results["train"], "median_images_per_s": median_speed(folder)}
+    steps = [event for event in read_metrics(folder) if event["event"] == "step"]
+    kept["gamma"]["mean_sum_ratio"] = statistics.fmean(event[names.GAMMA_SUM] for event in steps)
+    kept["train"] = {**results["train"], **training_of(steps)}
     if budgeted := results.get("budgeted"):
         last = len(budgeted) - 1
         chosen = [budgeted[round(i * last / BUDGETS)] for i in range(BUDGETS + 1)]
         columns = ("budget_mmac", "mmac", "val_mmac", "val_top1", "val_top5", "top1", "top5")
         kept["budgeted"] = [{key: row[key] for key in columns if key in row} for row in chosen]
     place = {key: str(getattr(trial, key)) for key in PLACE}
-    curve = curve_of(folder) if keeps_curve(trial) else []
+    curve = curve_of(steps) if keeps_curve(trial) else []
     return Record(trial.name, trial.identity, place, flattened(kept), curve, data)
 
 
 def keeps_curve(trial: Trial) -> bool:
-    """Whether the course of γ is kept: of the search, and of methods as they are.
+    """Decide whether the course of γ is kept: of the search, and of methods as they are.
 
     Figures show these, and other runs build on them; of the rest γ at the end is among the values.
     """
     return not trial.variant or not trial.test
 
 
-def median_speed(folder: Path) -> float:
-    """Images per second between two records; unlike the mean it is not moved by interruptions."""
-    events = read_metrics(folder)
-    return statistics.median(e[names.IMAGES_PER_S] for e in events if names.IMAGES_PER_S in e)
+def training_of(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Sum up how training went, from the run's records.
+
+    Returns:
+        ``median_images_per_s`` (unlike a mean it is not moved by interruptions); at the last record
+        ``top1`` in percent and ``ce``, both [K]; ``gradient_norm``, the mean over records and the
+        last. What an older run did not record is left out.
+    """
+    last = steps[-1]
+    exits = range(1, len(names.exits(names.TRAIN_TOP1, last)) + 1)
+    found = {
+        "median_images_per_s": statistics.median(event[names.IMAGES_PER_S] for event in steps),
+        "top1": names.exits(names.TRAIN_TOP1, last),
+        "ce": [last[f"{names.LOSS}/ce_{k}"] for k in exits],
+    }
+    if norms := [event[names.GRADIENT] for event in steps if names.GRADIENT in event]:
+        found["gradient_norm"] = {"mean": statistics.fmean(norms), "last": norms[-1]}
+    return found
 
 
-def curve_of(folder: Path) -> list[dict[str, float]]:
-    """How γ went, thinned out; empty where it has stood still."""
-    steps = [event for event in read_metrics(folder) if event["event"] == "step"]
+def curve_of(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """Thin out the course of γ; empty where it has stood still."""
     gammas = [
         {
             name: rounded(event[name])
@@ -111,7 +151,7 @@ def lay_out(record: Record, folder: Path) -> None:
 
 
 def flattened(tree: Any, path: str = "") -> Values:
-    """``{"a": [{"b": 1}]}`` → ``{"a.1.b": 1}``."""
+    """Turn ``{"a": [{"b": 1}]}`` into ``{"a.1.b": 1}``."""
     if isinstance(tree, Mapping):
         parts: Iterable[tuple[object, Any]] = tree.items()
     elif isinstance(tree, Sequence) and not isinstance(tree, str):
@@ -123,7 +163,7 @@ def flattened(tree: Any, path: str = "") -> Values:
 
 
 def nested(values: Mapping[str, Any]) -> Any:
-    """The inverse of :func:`flattened`."""
+    """Undo :func:`flattened`."""
     if "" in values:
         return values[""]
     parts: dict[str, dict[str, Any]] = {}
@@ -136,15 +176,15 @@ def nested(values: Mapping[str, Any]) -> Any:
 
 
 def rounded(value: Any) -> Any:
-    """A number as the CSV holds it."""
+    """Round a number as the CSV holds it."""
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
 def read_records(results: Path, scale: str) -> dict[str, Record]:
-    """What is known of a scale, by name; empty if there is nothing yet."""
+    """Read what is known of a scale, by name; empty if there is nothing yet."""
     curves: dict[str, list[dict[str, float]]] = {}
     for row in read_rows(results / f"{scale}_gamma.csv"):
-        point = {key: number(text) for key, text in row.items() if text and key != "name"}
+        point: Values = {key: number(text) for key, text in row.items() if text and key != "name"}
         curves.setdefault(row["name"], []).append(point)
     records = {}
     for row in read_rows(results / f"{scale}.csv"):
@@ -157,7 +197,7 @@ def read_records(results: Path, scale: str) -> dict[str, Record]:
 
 
 def write_records(records: Mapping[str, Record], results: Path, scale: str) -> None:
-    """The two files of a scale."""
+    """Write the two files of a scale."""
     ordered = [records[name] for name in sorted(records)]
     rows = [
         {
@@ -175,7 +215,7 @@ def write_records(records: Mapping[str, Record], results: Path, scale: str) -> N
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:
-    """A CSV file's rows; none if there is no file."""
+    """Read a CSV file's rows; none if there is no file."""
     if not file.exists():
         return []
     with file.open(encoding="utf-8", newline="") as lines:
@@ -183,7 +223,7 @@ def read_rows(file: Path) -> list[dict[str, str]]:
 
 
 def write_rows(file: Path, rows: Sequence[Mapping[str, Any]], first: Sequence[str]) -> None:
-    """A CSV file with all columns that occur, the named ones first."""
+    """Write a CSV file with all columns that occur, the named ones first."""
     columns = dict.fromkeys([*first, *sorted({key for row in rows for key in row}, key=in_order)])
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", encoding="utf-8", newline="") as lines:
@@ -193,12 +233,12 @@ def write_rows(file: Path, rows: Sequence[Mapping[str, Any]], first: Sequence[st
 
 
 def in_order(name: str) -> list[tuple[int, str]]:
-    """Sorts ``exits.2`` before ``exits.10``."""
+    """Sort ``exits.2`` before ``exits.10``."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
 
 def number(text: str) -> float | int | str:
-    """What a cell says."""
+    """Read a cell: a whole number, a number, or a word."""
     for kind in (int, float):
         try:
             return kind(text)

@@ -1,15 +1,18 @@
-"""Differences between methods, paired over seeds, with a confidence interval, and what they decide.
+"""Estimate differences between methods, paired over seeds, and decide statements about them.
 
 Seeds are the independent repetitions: the exits of one network are not, so that a quantity is first
-averaged over the exits in question, per seed. Two or three seeds say little about the noise of
+averaged over the exits in question, per seed. Three to eight seeds say little about the noise of
 their own difference, so that the noise is taken from all runs together: what a quantity keeps when
 the effect of each method and that of each seed are taken out (a two-way analysis of variance).
+
+Two questions are asked of a difference: its sign, and its size against the paper's.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,15 +21,24 @@ import numpy as np
 from scipy.stats import t as student
 
 LEVEL = 0.95
+# After so many seeds the primary statements are looked at. With four looks a true null hypothesis
+# is rejected at one of them in 5 % of all studies if each look has the two-sided level .0182: 2.36
+# standard errors in place of 1.96 (Pocock 1977). Here that is Student's t at the same level.
+LOOKS = (3, 4, 6, 8)
+LOOK_LEVEL = 1 - 0.0182
 MARGIN = 1.0  # points of accuracy: less than that does not matter
+SMALLER = 0.5  # below this part of the paper's effect, an effect is smaller than the paper's
 
-Verdict = Literal["confirmed", "refuted", "undecided", "not enough runs yet"]
-Statement = Literal["above 0", "below 0", "above −1", "below 1", "within ±1"]
+Statement = Literal["above 0", "below 0", "above −1", "within ±1"]
+Sign = Literal["confirmed", "reversed", "refuted", "undecided", "not enough runs yet"]
+Size = Literal[
+    "smaller than the paper's", "compatible with the paper's", "undecided", "not enough runs yet"
+]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What distinguishes a run, for the noise."""
+    """Name what distinguishes a run, for the noise."""
 
     data: str  # runs on the same data share their seeds' luck
     method: str  # with its variant
@@ -35,14 +47,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Noise:
-    """Standard deviation of a run around its method and seed, and its degrees of freedom."""
+    """Measure how a run varies around its method and seed."""
 
-    deviation: float
-    freedom: int
+    deviation: float  # standard deviation, in points
+    freedom: int  # degrees of freedom of that estimate
 
 
 def noise_of(values: Mapping[Run, float]) -> Noise | None:
-    """The residual of the additive model method + seed; None where nothing is left to judge by."""
+    """Return the residual of the additive model method + seed; None where nothing is left of it."""
     effects: dict[tuple[str, ...], int] = {}
     rows = []
     for run in values:
@@ -61,7 +73,7 @@ def noise_of(values: Mapping[Run, float]) -> Noise | None:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds and where it may lie."""
+    """Hold a mean over seeds and where it may lie."""
 
     seeds: int
     mean: float
@@ -69,17 +81,22 @@ class Interval:
     freedom: int
 
     def bounds(self, level: float = LEVEL) -> tuple[float, float]:
-        """Student's t-interval."""
-        half = float(student.ppf((1 + level) / 2, self.freedom)) * self.error
+        """Return Student's t-interval."""
+        half = standard_errors(level, self.freedom) * self.error
         return self.mean - half, self.mean + half
 
 
-def interval(differences: Sequence[float], runs: int, noise: Noise | None) -> Interval | None:
-    """That of the mean over seeds; None without a seed or without a measure of the noise.
+def standard_errors(level: float, freedom: int) -> float:
+    """Return half the width of Student's t-interval, in standard errors."""
+    return float(student.ppf((1 + level) / 2, freedom))
+
+
+def interval(differences: Sequence[float], runs: float, noise: Noise | None) -> Interval | None:
+    """Estimate the mean over seeds; None without a seed or without a measure of the noise.
 
     Args:
         differences: one per seed.
-        runs: how many runs are added and subtracted in each, for their noise adds up.
+        runs: the variance of one difference, in variances of a run: 2 for A − B.
         noise: of one run.
     """
     if not differences or noise is None:
@@ -88,35 +105,84 @@ def interval(differences: Sequence[float], runs: int, noise: Noise | None) -> In
     return Interval(len(differences), statistics.fmean(differences), error, noise.freedom)
 
 
+def own_interval(differences: Sequence[float]) -> Interval | None:
+    """Estimate the mean by the spread of these differences alone; None below two of them.
+
+    For what varies by more than the noise of training, as starts do that each seed draws anew.
+    """
+    count = len(differences)
+    if count < 2:
+        return None
+    error = statistics.stdev(differences) / math.sqrt(count)
+    return Interval(count, statistics.fmean(differences), error, count - 1)
+
+
 # What is stated of a difference → where it must lie.
 RANGES: dict[Statement, tuple[float, float]] = {
     "above 0": (0, math.inf),
     "below 0": (-math.inf, 0),
     "above −1": (-MARGIN, math.inf),
-    "below 1": (-math.inf, MARGIN),
     "within ±1": (-MARGIN, MARGIN),
 }
+DIRECTIONS: dict[Statement, int] = {"above 0": 1, "below 0": -1}  # of those that state a sign
 
 
-def judge(found: Interval, statement: Statement, among: int = 1) -> Verdict:
-    """Confirmed where all of the interval lies in the stated range, refuted where none of it does.
+def judge_sign(found: Interval, statement: Statement, level: float = LEVEL, among: int = 1) -> Sign:
+    """Decide a statement: confirmed where all of the interval lies in the range, else not.
 
-    A claim of several statements fails with any one of them: each is refuted at a level so much
-    higher (Bonferroni) that the claim is refuted wrongly no more often than a single statement.
+    Where none of the interval lies in the range, a statement of a sign is reversed, one of another
+    range refuted. A claim of several statements (``among``) fails with any one of them: each is
+    rejected at a level so much higher (Bonferroni) that the claim is rejected wrongly no more often
+    than a single statement.
     """
     low, high = RANGES[statement]
-    least, most = found.bounds()
+    least, most = found.bounds(level)
     if low < least and most < high:
         return "confirmed"
-    least, most = found.bounds(1 - (1 - LEVEL) / among)
+    least, most = found.bounds(1 - (1 - level) / among)
     if most < low or high < least:
-        return "refuted"
+        return "reversed" if statement in DIRECTIONS else "refuted"
     return "undecided"
 
 
-def together(verdicts: Sequence[Verdict]) -> Verdict:
-    """That of a claim which says several things at once."""
-    for verdict in ("refuted", "not enough runs yet", "undecided"):
-        if verdict in verdicts:
-            return verdict
+def judge_size(found: Interval, effect: float, level: float = LEVEL) -> Size:
+    """Hold an effect's size against the paper's.
+
+    Args:
+        found: of our runs.
+        effect: the paper's difference, in points, not 0; its sign is the direction that counts.
+        level: of the interval.
+
+    Returns:
+        Smaller, where the interval lies below half of the paper's effect; compatible, where it lies
+        above.
+    """
+    direction = math.copysign(1, effect)
+    least, most = sorted(direction * bound for bound in found.bounds(level))
+    threshold = SMALLER * abs(effect)
+    if most < threshold:
+        return "smaller than the paper's"
+    return "compatible with the paper's" if least > threshold else "undecided"
+
+
+def together(signs: Sequence[Sign]) -> Sign:
+    """Decide a claim that says several things at once: it holds where all of them do.
+
+    It is reversed where all are, and refuted where some are reversed or refuted.
+    """
+    if set(signs) == {"reversed"}:
+        return "reversed"
+    if {"reversed", "refuted"} & set(signs):
+        return "refuted"
+    for sign in ("not enough runs yet", "undecided"):
+        if sign in signs:
+            return sign
     return "confirmed"
+
+
+def counted(verdicts: Sequence[str]) -> str:
+    """Say how often each verdict was given: ``2 confirmed, 1 undecided``; once if all agree."""
+    found = Counter(verdicts)
+    if len(found) < 2:
+        return "".join(found)
+    return ", ".join(f"{count} {verdict}" for verdict, count in found.items())

@@ -1,4 +1,4 @@
-"""One training run of the studies: what is trained, its name, and the commands that do it."""
+"""Describe one training run of the studies: what is trained, its name, the commands that do it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hdkd_dist.config.load import override
-from hdkd_dist.config.settings import Settings
+from hdkd_dist.config.deepspeed import look_ahead_for
+from hdkd_dist.config.load import override, scaled_schedule
+from hdkd_dist.config.settings import ScheduleSettings, Settings
 from hdkd_dist.models import resolve
-from hdkd_dist.paper.scales import ROOT, Bench, Scale, Size
+from hdkd_dist.paper.scales import ROOT, Bench, Scale, Setting, Size
 from hdkd_dist.runs.gamma_curve import read_sum_curve
 
-RATE, GAMMA_RATE, GAMMA_INIT = "hdkd.schedule.base_lr", "hdkd.gamma.lr", "hdkd.gamma.init"
+RATE = "hdkd.schedule.base_lr"
+GAMMA_INIT, GAMMA_RATE = "hdkd.gamma.init", "hdkd.gamma.lr"
+GAMMA_OPTIMIZER, GAMMA_CONSTRAINT = "hdkd.gamma.optimizer", "hdkd.gamma.constraint"
+GAMMA_EVERY = "hdkd.gamma.every"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A finished run that another one builds on."""
+    """Name a finished run that another one builds on."""
 
     folder: Path  # with its results.json and metrics.jsonl
     rate: float  # schedule.base_lr
@@ -37,7 +41,7 @@ FROM_SOURCE: dict[str, Callable[[Source], dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Trial:
-    """A run, by what distinguishes it from others; equal trials of two tables are run once.
+    """Describe a run by what distinguishes it; equal trials of two tables are run once.
 
     Attributes:
         scale: see there.
@@ -65,29 +69,45 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """Of the run's folder, and of its row among the results."""
+        """Name the run's folder, and its row among the results."""
         parts = [self.bench.folder(self.size), self.method, self.variant, f"seed{self.seed}"]
         return "-".join(part for part in parts if part)
 
     @property
     def rate(self) -> float:
-        """schedule.base_lr."""
+        """Return schedule.base_lr."""
         return self.settings.get(RATE, self.bench.read_config()["hdkd"]["schedule"]["base_lr"])
 
     def with_seed(self, seed: int) -> Trial:
-        """The same, and what it builds on, with another seed."""
+        """Return the same, and what it builds on, with another seed."""
         source = self.source and self.source.with_seed(seed)
         return replace(self, seed=seed, source=source)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that decides the result: a finished run with the same is not repeated."""
+        """Return all that decides the result: a finished run with the same is not repeated."""
         taken = {}
         if self.source:
             source = {"source": self.source.name, "source_digest": digest(self.source)}
             taken = {"takes": self.takes, **source}
         config = {"config": self.bench.config, "digest": digest(self)}
         return {**config, **self.settings, **taken}
+
+
+def same_steps(bench: Bench, size: Size) -> Setting:
+    """Stretch the schedule of a smaller data set to the steps of ``bench.same_steps_as``."""
+    if bench.same_steps_as is None or size == bench.same_steps_as:
+        return {}
+    raw = bench.read_config()
+    batch = raw["train_batch_size"]
+    own, whole = (bench.train_images(each) // batch for each in (size, bench.same_steps_as))
+    schedule = ScheduleSettings.model_validate(raw["hdkd"]["schedule"])
+    stretched = scaled_schedule(schedule, round(schedule.epochs * whole / own))
+    return {
+        f"hdkd.schedule.{name}": value
+        for name, value in stretched.model_dump(mode="json").items()
+        if name in ("epochs", "milestones", "warmup_epochs")
+    }
 
 
 # Sections and settings that say where a run reads and writes, not what it computes.
@@ -99,7 +119,7 @@ _NOT_RESULTS: dict[str, Any] = {
 
 
 def configuration(trial: Trial) -> dict[str, Any]:
-    """The bench's configuration with the trial's settings."""
+    """Return the bench's configuration with the trial's settings."""
     raw = trial.bench.read_config()
     for key, value in {**trial.settings, "hdkd.method": trial.method}.items():
         override(raw, key, value)
@@ -107,12 +127,16 @@ def configuration(trial: Trial) -> dict[str, Any]:
 
 
 def settings_of(trial: Trial) -> Settings:
-    """The section "hdkd" that the trial trains with."""
-    return Settings.model_validate(configuration(trial)["hdkd"])
+    """Give the section "hdkd" that the trial trains with, its look-ahead resolved."""
+    raw = configuration(trial)
+    settings = Settings.model_validate(raw["hdkd"])
+    lookahead = look_ahead_for(settings.gamma.lookahead, raw)
+    gamma = settings.gamma.model_copy(update={"lookahead": lookahead})
+    return settings.model_copy(update={"gamma": gamma})
 
 
 def digest(trial: Trial) -> str:
-    """Of all that a run computes with, defaults and the network's preset included.
+    """Hash all that a run computes with, defaults and the network's preset included.
 
     A changed default is a changed run; a default written out is not.
     """
@@ -127,31 +151,31 @@ def digest(trial: Trial) -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """Where runs and data lie."""
+    """Say where runs and data lie."""
 
     data: Path  # holds the prepared data sets
     out: Path  # gets the runs' folders
 
     def run(self, trial: Trial) -> Path:
-        """The trial's folder."""
+        """Return the trial's folder."""
         return self.out / trial.name
 
     def data_set(self, trial: Trial) -> Path:
-        """The prepared data set that the trial trains on."""
+        """Return the prepared data set that the trial trains on."""
         return self.data / trial.bench.folder(trial.size)
 
     def source(self, trial: Trial) -> Path:
-        """What a trial builds on is laid out here."""
+        """Return the folder that gets what a trial builds on."""
         return self.out / "sources" / trial.source.name
 
 
 def place_of(scale: Scale, data: str, out: str | None) -> Place:
-    """The command line's folders."""
+    """Return the command line's folders."""
     return Place(Path(str(data)), Path(str(out or f"runs/{scale.name}")))
 
 
 def train_words(trial: Trial, place: Place, taken: Mapping[str, Any] | None = None) -> list[str]:
-    """The arguments of train.py; ``taken`` are the settings that come from the run's source."""
+    """Return the arguments of train.py; ``taken``: settings that come from the run's source."""
     settings = {**trial.settings, **(taken or {})}
     words = ["--ds_config", os.path.relpath(ROOT / trial.bench.config), "--method", trial.method]
     words += ["--seed", str(trial.seed)]
@@ -163,5 +187,7 @@ def train_words(trial: Trial, place: Place, taken: Mapping[str, Any] | None = No
 
 
 def evaluate_words(trial: Trial, place: Place) -> list[str]:
-    """The arguments of evaluate.py, which reads the test split, once."""
-    return ["--run", str(place.run(trial)), "--latency_batch", "1"]
+    """Return the arguments of evaluate.py, which reads the test split, once."""
+    options = {"latency_batch": "1", **trial.bench.evaluation}
+    words = ["--run", str(place.run(trial))]
+    return [*words, *(word for name, value in options.items() for word in (f"--{name}", value))]

@@ -25,6 +25,7 @@ from hdkd_dist.method.weights import (
     dbt_like,
     ds_like,
     existing_entries,
+    random_same_sum,
     random_weights,
 )
 from hdkd_dist.runs.gamma_curve import read_sum_curve
@@ -66,9 +67,9 @@ def initial_weights(settings: Settings, method: Method, num_exits: int) -> Tenso
     """
     kind, _, file = settings.gamma.init.partition(":")
     loss = settings.loss
-    alike = ds_like(method, num_exits, loss.kd_weight, loss.kd_share)
+    equal = ds_like(method, num_exits, loss.kd_weight, loss.kd_share)
     if kind == "ds_like":
-        return alike
+        return equal
     if not method.learns:
         raise ValueError(
             f"hdkd.gamma.init is {settings.gamma.init} but {settings.method} has fixed weights, "
@@ -76,9 +77,10 @@ def initial_weights(settings: Settings, method: Method, num_exits: int) -> Tenso
         )
     if kind == "dbt_like":
         return dbt_like(method, num_exits, loss.kd_weight)
-    if kind.startswith("random"):
-        drawn = random_weights(method, num_exits, settings.run.seed)
-        return drawn * (alike.sum() / drawn.sum()) if kind == "random_same_sum" else drawn
+    if kind == "random_same_sum":
+        return random_same_sum(method, num_exits, equal, settings.run.seed)
+    if kind == "random":
+        return random_weights(method, num_exits, settings.run.seed)
     weights = learned_weights(Path(file), num_exits)
     if (weights * (1 - existing_entries(method, num_exits))).any():
         raise ValueError(

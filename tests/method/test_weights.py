@@ -14,6 +14,7 @@ from hdkd_dist.method.weights import (
     ds_like,
     existing_entries,
     project,
+    random_same_sum,
     random_weights,
 )
 
@@ -86,6 +87,14 @@ def test_random_is_seeded_and_stays_within_the_method():
     assert (one[exists] > 0).all()
     assert (one < 1).all()
     assert (one[~exists] == 0).all()
+
+
+def test_random_with_the_same_sum_keeps_the_proportions_of_the_draw():
+    initial = ds_like(METHODS["hdbt"], K, 1.0, "per_pair")
+    plain = random_weights(METHODS["hdbt"], K, 1)
+    rescaled = random_same_sum(METHODS["hdbt"], K, initial, 1)
+    assert rescaled.sum() == pytest.approx(float(initial.sum()))
+    torch.testing.assert_close(rescaled / rescaled.sum(), plain / plain.sum())
 
 
 def started(method, **how):

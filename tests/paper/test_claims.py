@@ -1,212 +1,242 @@
-"""Claims held against made-up runs of which the truth is known."""
+"""The claims, the paper's own effects beside them, and the page, from made-up runs."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 from made_up import SMALL, no_settings, record
 
-from hdkd_dist.paper.claims import claims
-from hdkd_dist.paper.judging import Comparison, Evidence, judged
-from hdkd_dist.paper.queue import in_order_of_seeds
-from hdkd_dist.paper.studies import STUDIES, controls, plain
+from hdkd_dist.paper.claims import claims, paper_effect
+from hdkd_dist.paper.claims_page import claims_page
+from hdkd_dist.paper.comparisons import Evidence
+from hdkd_dist.paper.judging import judged, judged_all
+from hdkd_dist.paper.ledger import Ledger
+from hdkd_dist.paper.paper_values import Printed
+from hdkd_dist.paper.studies import plain
+from hdkd_dist.paper.trials import Place
 
 BENCH = SMALL.benches["cifar100"]
-ALL = {each.text: each for each in claims(SMALL, no_settings)}
+SEEDS = tuple(range(8))
+STATED = list(claims(SMALL, no_settings))
+PLANNED = {
+    name
+    for claim in STATED
+    for comparison in claim.comparisons
+    for seed in SEEDS
+    for name in comparison.names(seed)
+}
 
 
 def claim(start):
-    (found,) = [each for text, each in ALL.items() if text.startswith(start)]
+    (found,) = [each for each in STATED if each.text.startswith(start)]
     return found
 
 
-PLANNED = {
-    trial.name
-    for name, study in STUDIES.items()
-    for trial in in_order_of_seeds(name, list(study.rows(SMALL, no_settings)))
-}
-LUCK = (0.0, 2.0, -1.0)  # of the seeds; the same for all methods
+def trial(method, size=150):
+    return plain(SMALL, BENCH, size, method, no_settings)
 
 
-def runs(accuracies, size=150):
-    """Method → accuracy per exit, over three seeds."""
-    return lucky(
-        (plain(SMALL, BENCH, size, name, no_settings), exits) for name, exits in accuracies.items()
-    )
-
-
-def lucky(accuracies):
+def runs(accuracies, seeds=SEEDS):
+    """Trial → accuracy per exit; each seed has luck, and each run noise that averages out."""
+    luck = (0.0, 2.0, -1.0, 0.5, 1.0, -2.0, 3.0, 0.0)
     found = {}
-    for trial, exits in accuracies:
-        for seed, luck in enumerate(LUCK):
-            own = trial.with_seed(seed)
-            values = [value + luck for value in exits]
-            found[own.name] = record(own, values, values)
+    for place, (own, exits) in enumerate(accuracies):
+        for seed in seeds:
+            values = [a + luck[seed] + 0.1 * ((place + seed) % 3 - 1) for a in exits]
+            run = own.with_seed(seed)
+            found[run.name] = record(run, values, values)
     return found
 
 
-def held(start, records):
-    return judged(claim(start), Evidence.of(records, PLANNED, SMALL.seeds))
+def methods(**accuracies):
+    return runs((trial(name), exits) for name, exits in accuracies.items())
 
 
 def verdict(start, records):
-    return held(start, records).verdict
+    return judged(claim(start), Evidence.of(records, PLANNED, SEEDS)).sign
 
 
-def test_without_runs_no_claim_is_decided():
-    assert len(ALL) >= 13
-    for each in ALL.values():
-        assert judged(each, Evidence.of({}, PLANNED, SMALL.seeds)).verdict == "not enough runs yet"
+# As the paper has it: DBT and NaiveDKD gain early, learned weights late, HDKD most at the end.
+AS_PAPER = {
+    "msdnet": [60.0, 64, 67, 69],
+    "dbt": [64.0, 65.5, 67.5, 69],
+    "naive_dkd": [65.0, 66, 67.5, 69],
+    "hmsdnet": [60.5, 64.5, 67.5, 69.5],
+    "hdbt": [64.0, 66, 68.5, 70.5],
+    "hdkd": [65.0, 66, 68.5, 72],
+    "impr": [60.5, 64.5, 67.5, 70],
+}
+CLAIMS = {
+    "P1": {"dbt": [60.0, 64, 67, 69]},
+    "P2": {"dbt": [62.0, 66, 69, 71], "naive_dkd": [62.0, 66, 69, 71]},
+    "P3": {"hdkd": [60.0, 64, 67, 69]},
+    "P4": {"hdbt": [64.0, 66, 68.5, 69], "hdkd": [65.0, 66, 68.5, 69]},
+    "DBT, NaiveDKD and HDKD beat MSDNet at the early": {"naive_dkd": [60.0, 64, 67.5, 69]},
+    "NaiveDKD beats DBT at exit 1": {"naive_dkd": [64.0, 66, 67.5, 69]},
+    "Late exits stagnate": {"dbt": [62.0, 66, 69, 71]},
+    "HDKD is the best at the last exit: MSDNet, DBT, N": {"naive_dkd": [65.0, 66, 67.5, 72]},
+    "HDKD is the best at the last exit, second tier": {"impr": [60.5, 64.5, 67.5, 72]},
+    "Learned weights help: HMSDNet": {"hmsdnet": [60.0, 64, 67, 69]},
+    "Learned weights help: HDBT": {"hdbt": [66.0, 68, 68.5, 70.5]},  # early as well
+    "Learned weights help: HDKD": {"hdkd": [65.0, 66, 68.5, 69]},
+    "(Ours, suggested by": {"hdkd": [60.0, 60, 60, 60]},
+    "Under budgets HDKD": {"dbt": [64.0, 66, 67.5, 72]},
+}
 
 
-def test_pairs_share_their_seeds_luck():
-    # The seeds' luck (standard deviation 1.5) would hide half a point if runs were not paired.
-    found = runs({"naive_dkd": [30, 31, 32, 33], "hdkd": [30.5, 31.5, 32.6, 33.7]})
-    gain, contrast, *_ = held("Harmonised weights help: HDKD", found).findings
-    assert gain.interval.mean == pytest.approx((0.5 + 0.5 + 0.6 + 0.7) / 4)
-    assert gain.interval.bounds()[0] > 0
-    assert contrast.interval.mean == pytest.approx(0.65 - 0.5)
-    assert (gain.interval.seeds, gain.wanted) == (3, 3)
+HOLDING = Evidence.of(methods(**AS_PAPER), PLANNED, SEEDS)
 
 
-def test_a_claim_waits_for_all_its_seeds():
-    found = runs({"naive_dkd": [30, 31, 32, 33], "hdkd": [31, 32, 34, 35]})
-    del found[plain(SMALL, BENCH, 150, "hdkd", no_settings).with_seed(2).name]
-    waiting = held("Harmonised weights help: HDKD", found)
-    assert waiting.verdict == "not enough runs yet"
-    gain, *_ = waiting.findings
-    assert (gain.interval.seeds, gain.wanted) == (2, 3)
-
-
-def test_early_and_last_exits():
-    methods = {name: [25, 26, 27, 27.5] for name in ("dbt", "impr", "hdbt", "hdkd")}
-    better = {**methods, "naive_dkd": [26, 27, 27, 27.2], "msdnet": [20, 24, 27, 28]}
-    assert verdict("Every method with distillation", runs(better)) == "confirmed"
-    assert verdict("DBT and NaiveDKD stagnate", runs(better)) == "confirmed"
-    worse = runs({**better, "impr": [19, 20, 30, 40]})
-    assert verdict("Every method with distillation", worse) == "refuted"
-    gaining = runs({**better, "dbt": [25, 26, 27, 30]})
-    assert verdict("DBT and NaiveDKD stagnate", gaining) == "refuted"
+@pytest.mark.parametrize("start", CLAIMS)
+def test_a_claim_holds_where_it_is_so_and_only_there(start):
+    assert judged(claim(start), HOLDING).sign == "confirmed"
+    assert verdict(start, methods(**{**AS_PAPER, **CLAIMS[start]})) != "confirmed"
+    assert verdict(start, {}) == "not enough runs yet"
 
 
 def test_gains_that_grow_as_the_data_shrink():
-    text = "The gain of HDKD grows"
-    few = runs({"msdnet": [20] * 4, "hdkd": [25] * 4})
-    smaller = runs({"msdnet": [30] * 4, "hdkd": [31] * 4}, 250)
-    larger = runs({"msdnet": [30] * 4, "hdkd": [39] * 4}, 250)
-    assert verdict(text, {**few, **smaller}) == "confirmed"
-    assert verdict(text, {**few, **larger}) == "refuted"
-    assert verdict(text, few) == "not enough runs yet"
+    text = "The gain of HDKD over MSDNet grows"
+    few, many = sorted(BENCH.compared)[:2]
+
+    def at(size, gain):
+        return [(trial("msdnet", size), [20.0] * 4), (trial("hdkd", size), [20.0 + gain] * 4)]
+
+    assert verdict(text, runs([*at(few, 5), *at(many, 1)])) == "confirmed"
+    assert verdict(text, runs([*at(few, 5), *at(many, 9)])) == "reversed"
+    assert verdict(text, runs(at(few, 5))) == "not enough runs yet"
 
 
-SISTER, LEARNED = [30.0, 31, 32, 33], [31.0, 32, 34, 35]  # a gain of 1.5
+def test_table_3():
+    comparisons = {
+        (each.title, each.quantity): each
+        for stated in STATED
+        if "γ" in stated.text or "α" in stated.text
+        for each in stated.comparisons
+    }
+    base = claim("A random start").comparisons[0].minus[0]
+    assert base == trial("hdkd")
+    evolving = comparisons["DS-like − fixed from DS-like", "late exits"]
+    assert evolving.plus == [base]
+    assert evolving.minus[0].source == base
+    own = comparisons["DBT-like − fixed from DBT-like", "late exits"]
+    assert own.minus[0].source == own.plus[0]
+    alpha = comparisons["α 1 − α 0.5", "late exits"]
+    assert alpha.statement == "below 0"
+    assert alpha.minus == [base]
+    found = runs([(base, [60.0, 64, 67, 69]), (alpha.plus[0], [61.0, 64, 66, 68])])
+    assert verdict("α = 1 favours the first exit", found) == "confirmed"
+    found = runs([(base, [60.0, 64, 67, 69]), (alpha.plus[0], [61.0, 64, 67, 69])])
+    assert verdict("α = 1 favours the first exit", found) == "undecided"
 
 
-@pytest.mark.parametrize(
-    ("control", "origin"),
-    [
-        (SISTER, "The gain is harmony's: no control"),
-        ([29.0, 30, 31, 32], "The gain is harmony's: no control"),
-        ([30.5, 31.5, 32.5, 33.5], "The gain is harmony's in part: a control has 33% of it"),
-        (
-            LEARNED,
-            "The gain is not shown to be more than that of a larger loss: a control has 100% of",
-        ),
-        (
-            [33.0, 34, 35, 36],
-            "The gain is not shown to be more than that of a larger loss: a control has 200% of",
-        ),
-    ],
-)
-def test_controls_tell_where_a_gain_comes_from_and_do_not_count(control, origin):
-    text = "Harmonised weights help: HDKD"
-    found = runs({"naive_dkd": SISTER, "hdkd": LEARNED})
-    before = held(text, found)
-    assert before.verdict == "confirmed"
-    assert "awaits controls" in before.origin
-    rows = controls(SMALL, no_settings)
-    found |= lucky((row.trial, control) for row in rows if row.trial.method == "naive_dkd")
-    after = held(text, found)
-    assert after.verdict == "confirmed"
-    assert after.origin.startswith(origin)
-    assert held("HDKD is the best overall", found).origin is None
-
-
-def test_under_budgets_every_third_counts():
-    found = runs({"msdnet": [20] * 6, "dbt": [21] * 6, "hdkd": [30, 30, 22, 22, 22, 22]})
-    assert verdict("Under budgets HDKD", found) == "confirmed"
-    found = runs({"msdnet": [20] * 6, "dbt": [21] * 6, "hdkd": [40, 40, 40, 40, 19, 19]})
-    assert verdict("Under budgets HDKD", found) == "refuted"
-
-
-def test_thresholds_flatter_learned_and_fixed_runs_alike():
-    found = runs({"msdnet": [20] * 4, "hdkd": [22] * 4, "dbt": [21] * 4})
-    assert verdict("The validation split can be used again", found) == "confirmed"
-    assert verdict("Under budgets HDKD", found) == "confirmed"
-
-
-def test_families_taken_together_show_what_none_of_them_does():
-    # Each family gains 0.5, but runs vary by 0.3, so that only the sum of the three stands out.
-    fixed = {"msdnet": 30.0, "dbt": 31.0, "naive_dkd": 31.5}
-    learned = {"hmsdnet": 30.5, "hdbt": 31.5, "hdkd": 32.0}
-    found = {}
-    for number, (name, accuracy) in enumerate({**fixed, **learned}.items()):
-        for seed in SMALL.seeds:
-            own = plain(SMALL, BENCH, 150, name, no_settings).with_seed(seed)
-            found[own.name] = record(own, [accuracy + 0.3 * ((number + seed) % 3 - 1)] * 4)
-    for family in ("HMSDNet", "HDBT", "HDKD"):
-        gain, *_ = held(f"Harmonised weights help: {family}", found).findings
-        assert gain.interval.mean == pytest.approx(0.5)
-        assert gain.verdict == "undecided"
-    together = held("(Ours, added when Table 2", found)
-    assert together.findings[0].interval.mean == pytest.approx(1.5)
-    assert together.verdict == "confirmed"
-    assert "awaits controls" in together.origin
-
-
-def test_a_run_on_both_sides_of_a_difference_has_no_noise_in_it():
-    base = {name: plain(SMALL, BENCH, 150, name, no_settings) for name in ("dbt", "hdbt", "hdkd")}
-    one = Comparison("", [base["hdkd"]], [base["dbt"]], "all exits", "above 0")
-    also = [base["hdbt"]]
-    both = Comparison("", [base["hdkd"], *also], [base["dbt"], *also], "all exits", "above 0")
-    twice = Comparison("", [base["hdkd"]] * 2, also * 2, "all exits", "above 0")
-    assert (one.runs, both.runs, twice.runs) == (2, 2, 8)
-    found = runs({"dbt": [30] * 4, "hdbt": [35] * 4, "hdkd": [31] * 4})
-    assert both.differences(found, SMALL.seeds) == pytest.approx([1, 1, 1])
+def test_primary_statements_lead_and_exploratory_ones_are_marked():
+    standings = [each.standing for each in STATED]
+    assert standings[:4] == ["primary"] * 4
+    assert [each.text[:3] for each in STATED[:4]] == ["P1.", "P2.", "P3.", "P4."]
+    assert "primary" not in standings[4:]
+    assert [each.text for each in STATED if each.standing == "exploratory"] == [
+        claim("(Ours, suggested by").text
+    ]
+    for each in STATED[:4]:  # one number per seed each
+        assert len(each.comparisons) == 1
 
 
 def test_a_learned_gamma_that_keeps_its_sum_has_no_controls_but_its_sister():
     keeps = {"hdkd.gamma.constraint": "fixed_sum"}
     each = {
-        found.text: found
+        found.text.split(" beats")[0]: {one.title for one in found.comparisons}
         for found in claims(SMALL, lambda name: keeps if name == "hdbt" else no_settings(name))
     }
-    parts = {
-        name: [
-            comparison.part
-            for comparison in each[f"Harmonised weights help: {name}, most late."].comparisons
-        ]
-        for name in ("HDBT beats DBT", "HDKD beats NaiveDKD")
-    }
-    assert parts == {
-        "HDBT beats DBT": ["claim", "claim"],
-        "HDKD beats NaiveDKD": ["claim", "claim", *["harmony", "size"] * 2],
-    }
+    replayed = "DBT with Σγ/Σγ₀ replayed"
+    assert not [title for title in each["Learned weights help: HDBT"] if replayed in title]
+    assert f"HDKD − Naive{replayed.replace('DBT', 'DKD')}" in each["Learned weights help: HDKD"]
 
 
-def test_starts_that_differ_by_seed_are_not_taken_for_noise():
-    text = "Harmonised weights help: HDKD"
-    found = runs({"naive_dkd": [30.0, 31, 32, 33], "hdkd": [30.5, 31.5, 32.6, 33.7]})
-    starts = {row.title: row.trial for row in STUDIES["3"].rows(SMALL, no_settings)}
-    apart = {
-        own.name: record(own, [accuracy] * 4)
-        for own, accuracy in (
-            (starts["random"].with_seed(0), 20.0),
-            (starts["random"].with_seed(1), 29.0),
-        )
-    }
-    assert held(text, {**found, **apart}).findings == held(text, found).findings
-    same = {**found, **lucky([(starts["DBT-like"], [20.0, 29, 21, 30])])}
-    assert (
-        held(text, same).findings[0].interval.freedom
-        > held(text, found).findings[0].interval.freedom
-    )
+# Typed from the paper's Tables 2 and 3.
+PAPER = {
+    ("2", "CIFAR(150)", "MSDNet"): (74.44, 78.97, 81.27, 82.72, 84.12, 85.10, 85.30, 84.85),
+    ("2", "CIFAR(150)", "DBT"): (80.92, 84.20, 84.95, 85.67, 86.24, 86.59, 86.36, 85.70),
+    ("2", "CIFAR(150)", "NaiveDKD"): (82.20, 84.72, 84.87, 86.10, 86.46, 86.90, 86.70, 85.99),
+    ("2", "CIFAR(150)", "HDBT"): (80.09, 82.91, 84.03, 85.69, 86.32, 86.84, 86.86, 86.94),
+    ("2", "CIFAR(150)", "HDKD"): (81.38, 83.87, 84.65, 86.33, 86.76, 87.20, 87.14, 87.43),
+    ("3", "initial γ", "DS-like"): (78.72, 82.58, 85.13, 85.87, 87.37),
+    ("3", "initial γ", "DBT-like"): (79.02, 81.78, 83.67, 84.49, 85.65),
+}
+
+
+def effect(plus, minus, quantity, over=1):
+    printed = {place: Printed("top5", exits) for place, exits in PAPER.items()}
+    places = {place[2]: place for place in printed}
+    sides = [[places.get(name, ("2", "CIFAR(150)", name)) for name in side.split()]
+             for side in (plus, minus)]  # fmt: skip
+    return paper_effect(printed, *sides, quantity, over)
+
+
+@pytest.mark.parametrize(
+    ("plus", "minus", "quantity", "over", "points"),
+    [  # by hand
+        ("DBT", "MSDNet", "exit 1", 1, 6.48),
+        ("DBT", "MSDNet", "early exits", 1, 4.585),
+        ("DBT NaiveDKD", "MSDNet MSDNet", "early less late exits", 2, 3.32875),
+        ("HDKD", "MSDNet", "all exits", 1, 3.49875),
+        ("HDBT HDKD", "DBT NaiveDKD", "last exit", 2, 1.34),
+        ("HDBT", "DBT", "late less early exits", 1, 1.2725),
+        ("DBT-like", "DS-like", "all exits", 1, -1.012),
+        ("HMSDNet", "MSDNet", "all exits", 1, None),  # not among these rows
+        ("HDKD", "MSDNet", "low budgets", 1, None),
+    ],
+)
+def test_the_papers_own_effects(plus, minus, quantity, over, points):
+    assert effect(plus, minus, quantity, over) == (points and pytest.approx(points))
+
+
+def test_claims_carry_the_papers_effects():
+    effects = [each.comparisons[0].effect for each in STATED[:4]]
+    assert effects == pytest.approx([6.48, 3.32875, 3.49875, 1.34])
+    letter = claim("HDKD by Algorithm 1 to the letter").comparisons
+    assert [each.effect for each in letter] == pytest.approx([3.49875, 1.44])
+    evolving = claim("γ fixed").comparisons[0]
+    assert evolving.effect == pytest.approx(1.12667, abs=1e-4)
+    assert claim("The gain of HDKD").comparisons[0].effect == pytest.approx(1.59, abs=5e-3)
+
+
+def test_another_metric_is_no_effect():
+    place = ("2", "CIFAR(150)", "DBT")
+    assert paper_effect({place: Printed("top1", (1.0, 2.0))}, [place], [place], "exit 1") is None
+
+
+def page(records):
+    ledger = Ledger(SMALL, Place(Path("data"), Path("runs")), Path("results"), records)
+    evidence = Evidence.of(records, PLANNED, SEEDS)
+    return "\n".join(claims_page(ledger, evidence, "tables.md"))
+
+
+def test_the_page_leads_with_primary_statements_and_ends_with_exploratory_ones():
+    text = page(HOLDING.records)
+    parts = ["## Primary", "| P1. ", "after 8 seeds", "## All other", "## How it is", "## Explo"]
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+    short, details = text.split("## How it is judged")
+    assert "**confirmed**" in short.split("P1.")[1].split("\n")[0]
+    assert claim("(Ours, suggested by").text not in short
+    assert claim("(Ours, suggested by").text in details.split("## Exploratory")[1]
+    assert "All seeds share one draw of the training images" in details
+    judged_signs = [
+        finding.sign
+        for each in judged_all(STATED, HOLDING)
+        if each.claim.standing == "secondary"
+        for finding in each.of("claim")
+        if finding.comparison.statement in ("above 0", "below 0")
+        and finding.sign != "not enough runs yet"
+    ]
+    chance = f"of the {len(judged_signs)} signs judged here about {0.025 * len(judged_signs):.1f} "
+    assert chance in short
+    assert f"{judged_signs.count('confirmed')} are." in short
+
+
+def test_the_page_of_nothing_says_so():
+    text = page({})
+    assert "**confirmed**" not in text
+    assert text.count("not enough runs yet") > 20
+    assert "by chance" not in text

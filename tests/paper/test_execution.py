@@ -15,9 +15,10 @@ import pytest
 from hdkd_dist.paper import execution
 from hdkd_dist.paper.execution import execute, slots
 from hdkd_dist.paper.ledger import Ledger
-from hdkd_dist.paper.queue import study_trials
-from hdkd_dist.paper.scales import Bench, Scale
-from hdkd_dist.paper.trials import Place
+from hdkd_dist.paper.queue import known_trials, study_trials
+from hdkd_dist.paper.scales import SCALES, Bench, Scale
+from hdkd_dist.paper.trials import RATE, Place
+from hdkd_dist.paper.tuning import NETWORK_SEED, RULE_SEEDS
 
 # Notes when it ran; a run called "dbt" fails as long as there is no file "mended".
 STAND_IN = """
@@ -35,8 +36,8 @@ if (here / "slow").exists():
     (here / "waiting").touch()
     time.sleep(60)
 folder.mkdir(exist_ok=True)
-row = {"val_top1": 1.0, "top1": 2.0, "top5": 3.0}
-results = {"exits": [row], "train": {"seconds": 1.0}, "gamma": {"ce": [1.0], "kd": [[0.0]]}}
+rows = [{"val_top1": 1.0, "val_top5": 60.0 + 3 * k, "top1": 2.0, "top5": 3.0} for k in range(3)]
+results = {"exits": rows, "train": {"seconds": 1.0}, "gamma": {"ce": [1.0], "kd": [[0.0]]}}
 (folder / "results.json").write_text(json.dumps(results))
 steps = [
     {"event": "step", "step": k, "images_per_s": 5.0, "gamma_sum_ratio": k / 2, "gamma/ce_1": k / 2}
@@ -135,6 +136,33 @@ def test_side_by_side_each_has_a_core(here):
 def test_no_more_side_by_side_than_there_are_cores():
     with pytest.raises(ValueError, match="--jobs 1000 is more than the"):
         slots(1000)
+
+
+def test_what_the_stages_choose_reaches_the_blocks(here):
+    """One call works through the stages and goes on with what they have chosen."""
+    (here / "mended").touch()
+    small = SCALES["small"]
+    kept = Ledger.read(small, Place(here / "data", here / "runs"), here / "results")
+    studies = ("stage0", "stage0b", "block1")
+    begun = known_trials(studies, kept)
+    assert {trial.method for trial in begun} == {"msdnet"}
+
+    def find():
+        return [t for t in known_trials(studies, kept) if t.seed in (0, *RULE_SEEDS, NETWORK_SEED)]
+
+    assert execute(find, kept, 1) == {}
+    trained = [name for script, name, _ in calls(here) if script == "train"]
+    assert [name.split("-")[2] for name in trained[-5:]] == [
+        *("msdnet", "dbt", "naive_dkd", "hdbt", "hdkd"),
+    ]
+    assert "stage0b-fixed_norm" in trained[-6]
+    assert not any(script == "evaluate" and "stage" in name for script, name, _ in calls(here))
+    # All candidates are alike here, and the first is taken.
+    rule = {"hdkd.gamma.lr": 0.002, "hdkd.gamma.optimizer": "adam"}
+    for method, settings in (("dbt", {}), ("hdkd", rule)):
+        identity = kept.records[f"cifar100-150-{method}-seed0"].identity
+        assert identity.items() >= {RATE: 0.05, **settings}.items()
+        assert ("hdkd.gamma.lr" in identity) == bool(settings)
 
 
 def test_a_request_to_stop_reaches_the_run_and_ends_the_work(here):

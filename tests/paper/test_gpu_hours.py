@@ -9,7 +9,7 @@ from hdkd_dist.paper.costs import step_cost, tmac_per_second, work_of
 from hdkd_dist.paper.scales import SCALES
 from hdkd_dist.paper.studies import STUDIES, plain
 
-PAPER = SCALES["paper"]
+PAPER = SCALES["paper_cheap"]  # the defaults
 
 
 def trial(method, size=150, dataset="cifar100"):
@@ -36,8 +36,14 @@ def test_what_a_run_does_not_compute_costs_nothing():
     assert step_cost(half) == 3 + (5 - 1.5) / 2
 
 
+def test_a_step_of_algorithm_1():
+    scale = SCALES["paper"]
+    learned = plain(scale, scale.benches["cifar100"], 150, "hdkd", lambda method: scale.learned)
+    assert step_cost(learned) == 11
+
+
 def test_all_of_imagenet():
-    images = 1_281_000 - 50_000
+    images = 1_281_167 - 50_000
     passes = 90 * (images * 3 + 50_000) + 100_000
     found = work_of(trial("dbt", "full", "imagenet")).tmac
     assert found == pytest.approx(passes * 1360.5 / 1e6, rel=5e-3)

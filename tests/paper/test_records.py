@@ -21,6 +21,7 @@ from hdkd_dist.paper.records import (
 )
 from hdkd_dist.paper.studies import plain
 from hdkd_dist.runs.gamma_curve import read_sum_curve
+from hdkd_dist.runs.metrics import read_metrics
 from hdkd_dist.training.gamma import learned_weights
 
 BENCH = SMALL.benches["cifar100"]
@@ -43,7 +44,6 @@ def test_what_is_written_is_read(tmp_path):
     found = read_records(tmp_path, "small")
     assert found[one.name] == one
     assert found[two.name].exits("top1") == [0.333333] * 4
-    assert found[one.name].score == pytest.approx((11 + 21 + 31 + 41.25) / 4)
     with (tmp_path / "small.csv").open() as lines:
         assert [row["name"] for row in csv.DictReader(lines)] == [one.name, two.name]
 
@@ -63,6 +63,45 @@ def test_a_finished_run_becomes_a_record(tmp_path):
     assert found.curve[-1]["gamma_sum_ratio"] == pytest.approx(
         results["gamma"]["sum_ratio"], rel=1e-4
     )
+
+
+def test_how_far_training_went_is_kept(tmp_path):
+    folder = record_run(tmp_path / "run")  # 12 steps, recorded every 2; see there
+    values = record_of(TRIAL, folder, "").values
+    assert [values[f"train.top1.{k}"] for k in (1, 2, 3)] == [120.0] * 3
+    assert [values[f"train.ce.{k}"] for k in (1, 2, 3)] == pytest.approx(
+        [1 / (12 + k) for k in range(3)], rel=1e-5
+    )
+    assert (values["train.gradient_norm.mean"], values["train.gradient_norm.last"]) == (1.5, 1.5)
+    ratios = [
+        event["gamma_sum_ratio"] for event in read_metrics(folder) if event["event"] == "step"
+    ]
+    assert values["gamma.mean_sum_ratio"] == pytest.approx(sum(ratios) / 6, rel=1e-5)
+    assert values["gamma.sum_ratio"] == pytest.approx(ratios[-1], rel=1e-5)
+
+
+def test_rows_and_runs_from_before_are_read(tmp_path):
+    old = record(TRIAL, [10.0] * 4)
+    write_records({old.name: old}, tmp_path, "small")
+    assert read_records(tmp_path, "small") == {old.name: old}
+    assert not old.has_extra
+    folder = record_run(tmp_path / "run")
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    events = [
+        {key: v for key, v in json.loads(line).items() if key != "gradient_norm"} for line in lines
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    assert not [key for key in record_of(TRIAL, folder, "").values if "gradient_norm" in key]
+
+
+def test_the_split_extra_is_kept_where_it_was_measured(tmp_path):
+    one = record(TRIAL, [40.0] * 4, extra=[30.0] * 4)
+    two = record(TRIAL.with_seed(1), [40.0] * 4)
+    write_records({one.name: one, two.name: two}, tmp_path, "small")
+    found = read_records(tmp_path, "small")
+    assert found == {one.name: one, two.name: two}
+    assert (found[one.name].has_extra, found[two.name].has_extra) == (True, False)
+    assert found[two.name].held_out("top1", with_extra=False) == [40.0] * 4
 
 
 def test_another_run_can_build_on_what_was_kept(tmp_path):

@@ -6,8 +6,24 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import norm, ttest_1samp, ttest_rel
 
-from hdkd_dist.paper.statistics import Interval, Noise, Run, interval, judge, noise_of, together
+from hdkd_dist.paper.statistics import (
+    LEVEL,
+    LOOK_LEVEL,
+    LOOKS,
+    Interval,
+    Noise,
+    Run,
+    counted,
+    interval,
+    judge_sign,
+    judge_size,
+    noise_of,
+    own_interval,
+    standard_errors,
+    together,
+)
 
 
 def runs(table, data="150"):
@@ -66,24 +82,64 @@ def test_more_runs_in_a_difference_are_more_noise():
     assert interval([], 2, noise) is None
 
 
+def test_two_methods_alone_are_a_paired_t_test():
+    draw = np.random.default_rng(1)
+    a, b = draw.normal(50, 2, 6), draw.normal(51, 2, 6)
+    own = interval(list(b - a), 2, noise_of(runs({"a": a, "b": b})))
+    expected = ttest_rel(b, a).confidence_interval(0.9)
+    assert own.bounds(0.9) == pytest.approx((expected.low, expected.high))
+
+
+def test_noise_is_the_interaction_of_a_two_way_analysis_of_variance():
+    values = np.random.default_rng(2).normal(0, 1, (5, 8))  # methods × seeds, balanced
+    rest = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
+    found = noise_of(runs({f"m{m}": row for m, row in enumerate(values)}))
+    assert found.freedom == 4 * 7
+    assert found.deviation == pytest.approx(math.sqrt((rest**2).sum() / (4 * 7)))
+
+
+def test_an_interval_of_the_differences_alone_is_a_one_sample_t_test():
+    differences = [1.0, 2.5, -0.5, 3.0]
+    expected = ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert own_interval(differences).bounds() == pytest.approx((expected.low, expected.high))
+    assert own_interval([1.0]) is None
+
+
 @pytest.mark.parametrize(
-    ("low", "high", "statement", "verdict"),
+    ("low", "high", "statement", "sign"),
     [
         (0.1, 2, "above 0", "confirmed"),
         (-0.1, 2, "above 0", "undecided"),
-        (-2, -0.1, "above 0", "refuted"),
+        (-2, -0.1, "above 0", "reversed"),
         (-2, -0.1, "below 0", "confirmed"),
-        (0.2, 0.9, "below 1", "confirmed"),
-        (0.2, 1.1, "below 1", "undecided"),
-        (1.1, 2, "below 1", "refuted"),
+        (0.1, 2, "below 0", "reversed"),
+        (-0.9, 2, "above −1", "confirmed"),
+        (-3, -1.1, "above −1", "refuted"),
         (-0.9, 0.9, "within ±1", "confirmed"),
         (-1.1, 0.9, "within ±1", "undecided"),
         (-3, -1.1, "within ±1", "refuted"),
         (1.1, 3, "within ±1", "refuted"),
     ],
 )
-def test_verdicts(low, high, statement, verdict):
-    assert judge(between(low, high), statement) == verdict
+def test_signs(low, high, statement, sign):
+    assert judge_sign(between(low, high), statement) == sign
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "effect", "size"),
+    [
+        (0.5, 1.9, 4, "smaller than the paper's"),
+        (-3, -1, 4, "smaller than the paper's"),
+        (2.1, 3, 4, "compatible with the paper's"),
+        (5, 9, 4, "compatible with the paper's"),
+        (1.9, 4, 4, "undecided"),
+        (-1.9, -0.5, -4, "smaller than the paper's"),
+        (-3, -2.1, -4, "compatible with the paper's"),
+        (-4, -1.9, -4, "undecided"),
+    ],
+)
+def test_sizes_are_held_against_half_of_the_papers(low, high, effect, size):
+    assert judge_size(between(low, high), effect) == size
 
 
 def between(low, high):
@@ -91,20 +147,57 @@ def between(low, high):
     return Interval(3, (low + high) / 2, (high - low) / 2 / 2.228139, 10)  # t(0.975, 10)
 
 
-def test_one_of_several_statements_is_refuted_less_easily():
-    assert judge(between(-2, -0.1), "above 0", among=6) == "undecided"
-    assert judge(between(-2, -1.5), "above 0", among=6) == "refuted"
-    assert judge(between(0.1, 2), "above 0", among=6) == "confirmed"
+def test_one_of_several_statements_is_rejected_less_easily():
+    assert judge_sign(between(-2, -0.1), "above 0", among=6) == "undecided"
+    assert judge_sign(between(-2, -1.5), "above 0", among=6) == "reversed"
+    assert judge_sign(between(0.1, 2), "above 0", among=6) == "confirmed"
+
+
+def test_a_wider_interval_decides_less():
+    assert judge_sign(between(0.1, 2), "above 0", LOOK_LEVEL) == "undecided"
+    assert judge_size(between(0.5, 1.9), 4, LOOK_LEVEL) == "undecided"
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "whole"),
+    ("signs", "whole"),
     [
         (["confirmed", "confirmed"], "confirmed"),
         (["confirmed", "undecided"], "undecided"),
         (["undecided", "not enough runs yet"], "not enough runs yet"),
         (["not enough runs yet", "refuted"], "refuted"),
+        (["confirmed", "reversed"], "refuted"),
+        (["reversed", "reversed"], "reversed"),
     ],
 )
-def test_a_claim_is_as_weak_as_its_weakest_statement(verdicts, whole):
-    assert together(verdicts) == whole
+def test_a_claim_is_as_weak_as_its_weakest_statement(signs, whole):
+    assert together(signs) == whole
+
+
+def test_verdicts_are_counted():
+    assert counted(["confirmed"] * 3) == "confirmed"
+    assert counted(["undecided", "confirmed", "undecided"]) == "2 undecided, 1 confirmed"
+    assert counted([]) == ""
+
+
+def rejections(level, studies=20_000):
+    """How often a study without any effect decides a sign at one of the looks.
+
+    Five methods × eight seeds; the difference of two of them, with the noise of all.
+    """
+    values = np.random.default_rng(3).normal(0, 1, (studies, 5, max(LOOKS)))
+    rejected = np.zeros(studies, bool)
+    for seeds in LOOKS:
+        own = values[:, :, :seeds]
+        rest = own - own.mean(1, keepdims=True) - own.mean(2, keepdims=True)
+        rest += own.mean((1, 2), keepdims=True)
+        freedom = 4 * (seeds - 1)
+        error = np.sqrt((rest**2).sum((1, 2)) / freedom * 2 / seeds)
+        mean = (own[:, 1] - own[:, 0]).mean(1)
+        rejected |= abs(mean) > standard_errors(level, freedom) * error
+    return rejected.mean()
+
+
+def test_four_looks_keep_the_level_of_one():
+    assert norm.ppf((1 + LOOK_LEVEL) / 2) == pytest.approx(2.36, abs=0.005)  # Pocock's constant
+    assert 0.04 < rejections(LOOK_LEVEL) < 0.06
+    assert rejections(LEVEL) > 0.1  # what the plain level would do
