@@ -44,9 +44,10 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
         {"training", "config", "distributed", "runs", "models", "data"},
     ),
     "paper": (
-        {"torch", "matplotlib", "numpy", "scipy"},
-        {"config", "runs", "method", "models", "data"},
+        {"torch", "matplotlib", "numpy"},
+        {"paper/judging", "evaluation", "config", "runs", "method", "models", "data"},
     ),
+    "paper/judging": ({"numpy", "scipy"}, {"paper", "method"}),
     "reporting": (
         {"plotly", "jinja2", "markupsafe", "pydantic", "wandb_workspaces"},
         {"runs", "method", "__version__", "cli"},

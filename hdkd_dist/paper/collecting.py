@@ -8,17 +8,17 @@ from pathlib import Path
 from statistics import fmean
 
 from hdkd_dist.method.weights import METHODS
-from hdkd_dist.paper.claims_page import claims_page
-from hdkd_dist.paper.comparisons import Evidence
 from hdkd_dist.paper.costs import PLAIN_STEP, step_cost
 from hdkd_dist.paper.figures import Curve, budget_curves, draw_budgeted, draw_gamma_over_seeds
+from hdkd_dist.paper.judging.comparisons import Evidence
+from hdkd_dist.paper.judging.page import claims_page
+from hdkd_dist.paper.judging.statistics import LEVEL
 from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.paper_values import FIGURE_2, PRINTED
 from hdkd_dist.paper.planning import hopeful, planned, seeds_of
 from hdkd_dist.paper.queue import known_trials, study_rows, validation_of
 from hdkd_dist.paper.records import write_rows
 from hdkd_dist.paper.scales import DATA_SETS, Setting
-from hdkd_dist.paper.statistics import LEVEL
 from hdkd_dist.paper.studies import STUDIES, Row
 from hdkd_dist.paper.tables import (
     NONE,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from statistics import fmean, stdev
 
-from hdkd_dist.paper.claims import Arm, difference
-from hdkd_dist.paper.comparisons import Comparison, Evidence
+from hdkd_dist.paper.judging.claims import Arm, difference
+from hdkd_dist.paper.judging.comparisons import Comparison, Evidence
 from hdkd_dist.paper.paper_values import NETWORKS, Printed
 from hdkd_dist.paper.records import Record
 from hdkd_dist.paper.studies import STUDIES, Row

@@ -73,7 +73,7 @@ def test_the_papers_scale_is_algorithm_1_and_eq_4():
             assert (gamma.lookahead, gamma.every) == ("lookahead", 1)
             assert (gamma.optimizer, gamma.constraint) == ("sgd", "none")
     cheap = settings_of(rows_of("2", "paper_cheap")[-1].trial)
-    assert cheap.gamma == GammaSettings()
+    assert cheap.gamma == GammaSettings(lookahead="online")  # to which auto comes
 
 
 def test_a_smaller_imagenet_trains_for_as_many_steps():

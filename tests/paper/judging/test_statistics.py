@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm, ttest_1samp, ttest_rel
 
-from hdkd_dist.paper.statistics import (
+from hdkd_dist.paper.judging.statistics import (
     LEVEL,
     LOOK_LEVEL,
     LOOKS,

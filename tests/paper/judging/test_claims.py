@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from made_up import SMALL, no_settings, record
 
-from hdkd_dist.paper.claims import claims, paper_effect
-from hdkd_dist.paper.claims_page import claims_page
-from hdkd_dist.paper.comparisons import Evidence
-from hdkd_dist.paper.judging import judged, judged_all
+from hdkd_dist.paper.judging.claims import claims, paper_effect
+from hdkd_dist.paper.judging.comparisons import Evidence
+from hdkd_dist.paper.judging.page import claims_page
+from hdkd_dist.paper.judging.verdicts import judged, judged_all
 from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.paper_values import Printed
 from hdkd_dist.paper.studies import plain

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from made_up import SMALL, no_settings, record
 
-from hdkd_dist.paper.comparisons import (
+from hdkd_dist.paper.judging.comparisons import (
     BESIDE,
     EXIT_QUANTITIES,
     METRIC,

@@ -11,10 +11,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from hdkd_dist.method.weights import METHODS
-from hdkd_dist.paper.comparisons import EXIT_QUANTITIES, METRIC, THIRDS, Claim, Comparison, Part
+from hdkd_dist.paper.judging.comparisons import (
+    EXIT_QUANTITIES,
+    METRIC,
+    THIRDS,
+    Claim,
+    Comparison,
+    Part,
+)
+from hdkd_dist.paper.judging.statistics import Statement
 from hdkd_dist.paper.paper_values import PRINTED, Printed
 from hdkd_dist.paper.scales import Scale, Size
-from hdkd_dist.paper.statistics import Statement
 from hdkd_dist.paper.studies import STUDIES, Choose, Row, ablation_bench, plain
 from hdkd_dist.paper.trials import Trial
 from hdkd_dist.paper.tuning import SISTERS

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hdkd_dist.paper.comparisons import (
+from hdkd_dist.paper.judging.comparisons import (
     BESIDE,
     METRIC,
     PRIOR_NOISE,
@@ -20,7 +20,7 @@ from hdkd_dist.paper.comparisons import (
     Evidence,
     Part,
 )
-from hdkd_dist.paper.statistics import (
+from hdkd_dist.paper.judging.statistics import (
     DIRECTIONS,
     LEVEL,
     LOOKS,

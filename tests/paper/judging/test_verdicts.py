@@ -8,9 +8,9 @@ import pytest
 from made_up import SMALL, no_settings, record
 from scipy.stats import t as student
 
-from hdkd_dist.paper.comparisons import PRIOR_NOISE, Claim, Comparison, Evidence
-from hdkd_dist.paper.judging import half_width, judged, judged_all, looks, power_lines
-from hdkd_dist.paper.statistics import LOOK_LEVEL, Noise
+from hdkd_dist.paper.judging.comparisons import PRIOR_NOISE, Claim, Comparison, Evidence
+from hdkd_dist.paper.judging.statistics import LOOK_LEVEL, Noise
+from hdkd_dist.paper.judging.verdicts import half_width, judged, judged_all, looks, power_lines
 from hdkd_dist.paper.studies import plain
 
 BENCH = SMALL.benches["cifar100"]

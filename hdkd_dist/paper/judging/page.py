@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from hdkd_dist.paper.claims import claims
-from hdkd_dist.paper.comparisons import BESIDE, METRIC, Claim, Evidence
-from hdkd_dist.paper.judging import Finding, Judged, judged_all, looks
-from hdkd_dist.paper.ledger import Ledger
-from hdkd_dist.paper.planning import hopeful
-from hdkd_dist.paper.statistics import (
+from hdkd_dist.paper.judging.claims import claims
+from hdkd_dist.paper.judging.comparisons import BESIDE, METRIC, Claim, Evidence
+from hdkd_dist.paper.judging.statistics import (
     DIRECTIONS,
     LEVEL,
     LOOK_LEVEL,
@@ -19,6 +16,9 @@ from hdkd_dist.paper.statistics import (
     Interval,
     counted,
 )
+from hdkd_dist.paper.judging.verdicts import Finding, Judged, judged_all, looks
+from hdkd_dist.paper.ledger import Ledger
+from hdkd_dist.paper.planning import hopeful
 from hdkd_dist.paper.tables import METRICS, NOTE, markdown_table
 
 CHANCE = (1 - LEVEL) / 2  # that a statement of a sign is confirmed where there is no effect

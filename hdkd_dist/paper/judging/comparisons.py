@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from hdkd_dist.paper.records import Record, nested
-from hdkd_dist.paper.statistics import (
+from hdkd_dist.paper.judging.statistics import (
     DIRECTIONS,
     LEVEL,
     LOOK_LEVEL,
@@ -23,6 +22,7 @@ from hdkd_dist.paper.statistics import (
     noise_of,
     own_interval,
 )
+from hdkd_dist.paper.records import Record, nested
 from hdkd_dist.paper.trials import GAMMA_INIT, Trial
 
 METRIC, BESIDE = "top5", "top1"  # the paper's metric decides; the other is shown beside it

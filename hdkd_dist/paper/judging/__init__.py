@@ -1,0 +1,1 @@
+"""Claims held against finished runs: quantities, comparisons, intervals, verdicts, the page."""
