@@ -56,7 +56,7 @@ def test_results_are_complete(finished):
     )
     gamma = results["gamma"]
     assert gamma["initial"]["ce"] == [1, 1, 1]
-    assert gamma["initial"]["kd"] == [[0, 0, 0], [0.5, 0, 0], [0.5, 1, 0]]
+    assert gamma["initial"]["kd"] == [[0, 0, 0], [1, 0, 0], [1, 1, 0]]
     moved = torch.tensor(gamma["kd"]) - torch.tensor(gamma["initial"]["kd"])
     assert moved.abs().max() > 0.01
     total = sum(gamma["ce"]) + sum(map(sum, gamma["kd"]))
