@@ -118,6 +118,15 @@ _NOT_RESULTS: dict[str, Any] = {
 }
 
 
+# Settings that came after the first records were kept, at the value that changes nothing: a run that
+# has it keeps the digest that it had before.
+_NEUTRAL: dict[str, dict[str, Any]] = {
+    "model": {"factory": None, "kwargs": {}, "input_size": None, "init_from": None},
+    "schedule": {"kind": "steps", "warmup_start": None},
+    "loss": {"teachers": None, "label_smoothing": 0.0},
+}
+
+
 def configuration(trial: Trial) -> dict[str, Any]:
     """Return the bench's configuration with the trial's settings."""
     raw = trial.bench.read_config()
@@ -138,12 +147,20 @@ def settings_of(trial: Trial) -> Settings:
 def digest(trial: Trial) -> str:
     """Hash all that a run computes with, defaults and the network's preset included.
 
-    A changed default is a changed run; a default written out is not.
+    A changed default is a changed run; a default written out is not, nor a new setting that is left
+    at the value which changes nothing.
     """
     settings = settings_of(trial)
+    section = settings.model_dump(mode="json", exclude=_NOT_RESULTS)
+    if not settings.gamma_learns:  # then of these settings no other has an effect
+        section["gamma"] = {name: section["gamma"][name] for name in ("init", "replay_sum")}
+    for group, values in _NEUTRAL.items():
+        for name, neutral in values.items():
+            if name in section[group] and section[group][name] == neutral:
+                del section[group][name]
     whole = {
         **configuration(trial),
-        "hdkd": settings.model_dump(mode="json", exclude=_NOT_RESULTS),
+        "hdkd": section,
         "network": asdict(resolve(settings.model.preset, settings.model.overrides)),
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:12]
