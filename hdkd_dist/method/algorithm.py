@@ -18,7 +18,6 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from hdkd_dist.method.forward_mode import Recording
 from hdkd_dist.method.functional import Prepare, forward_of, unchanged
 from hdkd_dist.method.hypergradient import (
     Examples,
@@ -33,6 +32,7 @@ from hdkd_dist.method.hypergradient import (
     metaval_gradient,
 )
 from hdkd_dist.method.objective import anneal, confidence, cross_entropies, loss_vector
+from hdkd_dist.method.recording import Recording
 from hdkd_dist.method.state import LossWeights
 
 Batch = Sequence[Examples]  # this rank's micro-batches of a step, all of one size

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from hdkd_dist.method.forward_mode import Recording, pushforward
+from hdkd_dist.method.forward_mode import pushforward
 from hdkd_dist.method.meta_objective import MetaObjective
+from hdkd_dist.method.recording import Recording
 
 Parameters = Mapping[str, Tensor]
 Forward = Callable[[Parameters, Tensor], Tensor]  # (parameters, inputs) → outputs, here [K, B, C]

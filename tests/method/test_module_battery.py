@@ -15,9 +15,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parametrizations, spectral_norm
 from torch.utils.checkpoint import checkpoint
 
-from hdkd_dist.method.forward_mode import Recording
 from hdkd_dist.method.hypergradient import jvp, second_order
 from hdkd_dist.method.objective import loss_vector
+from hdkd_dist.method.recording import Recording
 
 SIZE, SIDE = 4, 4  # of the batch and the images
 IMAGE_CHANNELS, CHANNELS = 4, 16  # 3×3 convolutions of 16 channels are worth recording
