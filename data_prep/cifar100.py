@@ -1,15 +1,14 @@
 """Prepare CIFAR(X): X images per class of CIFAR-100 for train and metaval, and the test set.
 
-    python data_prep/cifar100.py --source cifar-100-python.tar.gz --out data/cifar100-500 \\
-        --per_class 500
+    python data_prep/cifar100.py --source cifar-100-python.tar.gz --out data/cifar100-150 \\
+        --per_class 150
 """
 
 from __future__ import annotations
 
 from hdkd_dist import cli
-from hdkd_dist.data.preparing.beton import ArraySamples, FieldOptions
-from hdkd_dist.data.preparing.cifar100 import MEAN, SIDE, STD, read_cifar100
-from hdkd_dist.data.preparing.write import check_whole, draw_splits, summary, write_data_set
+from hdkd_dist.data.preparing.cifar import prepare_cifar
+from hdkd_dist.data.preparing.write import say
 from hdkd_dist.data.staging import exit_on_signals
 
 
@@ -20,44 +19,26 @@ def prepare(
     metaval_per_class: int = 50,
     seed: int = 0,
     workers: int = 1,
+    extra: bool = False,
 ) -> None:
-    """Write the data set CIFAR(X) to a folder.
+    """Write the data set to a folder.
 
     Args:
         source: the official archive cifar-100-python.tar.gz, or the folder it unpacks to.
         out: folder of the data set; appears complete or not at all.
         per_class: X, images per class including those for meta-validation; default all 500.
-        metaval_per_class: images per class for meta-validation.
+        metaval_per_class: images per class for meta-validation; 0 for methods that learn no γ.
         seed: of the drawing.
         workers: processes; one is enough for images this small.
+        extra: true or false; write all other training images as a fourth split that is never
+            trained on, which evaluate.py measures as a second test split.
     """
-    data = read_cifar100(str(source))
-    train, metaval = draw_splits(
-        data.train_labels, per_class, metaval_per_class, seed, data.classes
+    extra = cli.switch("--extra", extra)
+    say(
+        prepare_cifar(
+            "cifar100", str(source), str(out), per_class, metaval_per_class, seed, workers, extra
+        )
     )
-    images, labels = data.train_images, data.train_labels
-    manifest = write_data_set(
-        str(out),
-        job={
-            "data": "cifar100",
-            "per_class": per_class,
-            "metaval_per_class": metaval_per_class,
-            "seed": seed,
-            "source_sha256": data.identity,
-        },
-        splits={
-            "train": ArraySamples(images, labels, train),
-            "metaval": ArraySamples(images, labels, metaval),
-            "test": ArraySamples(data.test_images, data.test_labels, range(len(data.test_labels))),
-        },
-        name="cifar100",
-        classes=data.classes,
-        image={"size": SIDE, "mean": MEAN, "std": STD},
-        augmentation={"flip": True, "translate": 4},
-        options=FieldOptions(write_mode="raw"),
-        workers=check_whole("workers", workers, 1),
-    )
-    print(summary(manifest))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hdkd_dist import cli
 from hdkd_dist.data.preparing.digits import prepare_digits
-from hdkd_dist.data.preparing.write import summary
+from hdkd_dist.data.preparing.write import say
 from hdkd_dist.data.staging import exit_on_signals
 
 
@@ -27,7 +27,7 @@ def prepare(
         seed: of the drawing.
         workers: processes; one is enough.
     """
-    print(summary(prepare_digits(str(out), per_class, metaval_per_class, seed, workers)))
+    say(prepare_digits(str(out), per_class, metaval_per_class, seed, workers))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Prepare ImageNet(X), Imagenette, Tiny-ImageNet or another data set of images in class folders.
+"""Prepare a data set of image files by class: ImageNet(X), Imagenette, Tiny-ImageNet, your own.
 
 python data_prep/imagefolder.py --source imagenet --out data/imagenet-500 --per_class 500
 """
@@ -10,15 +10,13 @@ from pathlib import Path
 
 from hdkd_dist import cli
 from hdkd_dist.data.preparing.beton import FieldOptions
+from hdkd_dist.data.preparing.class_layout import read_layout
+from hdkd_dist.data.preparing.image_recipes import NORMALISATIONS, RECIPES, choose
 from hdkd_dist.data.preparing.image_sources import open_source
-from hdkd_dist.data.preparing.imagefolder import FileSamples, draw_usable, find_faulty, read_layout
-from hdkd_dist.data.preparing.workers import available_cores
-from hdkd_dist.data.preparing.write import check_whole, find_finished, summary, write_data_set
+from hdkd_dist.data.preparing.imagefolder import FileSamples, Wanted, draw_usable
+from hdkd_dist.data.preparing.workers import available_cores, progress_bar
+from hdkd_dist.data.preparing.write import check_whole, find_finished, say, write_data_set
 from hdkd_dist.data.staging import exit_on_signals
-
-# Per channel, of ImageNet's training set.
-MEAN = [0.485, 0.456, 0.406]
-STD = [0.229, 0.224, 0.225]
 
 
 def prepare(
@@ -26,30 +24,45 @@ def prepare(
     out: str,
     per_class: int | None = None,
     metaval_per_class: int = 50,
+    test_per_class: int | None = None,
     seed: int = 0,
-    workers: int | None = None,
+    val_dir: str | None = None,
+    val_labels: str | None = None,
+    recipe: str = "crop",
+    normalise: str = "imagenet",
     write_mode: str = "jpg",
     max_side: int = 500,
     quality: int = 90,
+    keep_jpegs: bool = True,
     proportion: float = 0.5,
+    workers: int | None = None,
 ) -> None:
-    """Write a data set of images in class folders to a folder.
+    """Write a data set of images by class to a folder.
 
-    The source holds train/<class>/<image> and val/<class>/<image>, or Tiny-ImageNet's layout. Its
-    val part becomes the test split; the train part is split into train and metaval. Corrupt images
-    are left out, listed, and replaced by the next ones of their class where X allows it.
+    The source is a folder or an uncompressed tar; it holds train/<class>/<image> and val/ (valid/,
+    test/) alike, or class folders alone; or it is ImageNet as it is downloaded (the archives beside
+    each other, or Kaggle's). The held-out part becomes the test split; the train part is split into
+    train and metaval. Corrupt images are left out, listed, and replaced by the next ones of their
+    class where X allows it. docs/data.md has the layouts.
 
     Args:
         source: a folder or an uncompressed tar.
         out: folder of the data set; appears complete or not at all.
         per_class: X, images per class including those for meta-validation; default all.
-        metaval_per_class: images per class for meta-validation.
-        seed: of the drawing.
-        workers: processes that decode and encode; default all cores.
+        metaval_per_class: images per class for meta-validation; 0 for methods that learn no γ.
+        test_per_class: images per class that are drawn as test split, where there is no other.
+        seed: of the drawing of train and metaval.
+        val_dir: the held-out part, a folder in the source or elsewhere; default val, valid or test.
+        val_labels: a list of its labels, where it has no class folders; default a known one.
+        recipe: crop (random crops of random sizes, as for ImageNet), or shift (images of one size
+            are moved by an eighth of it, as for CIFAR).
+        normalise: imagenet (its mean and deviation), or own (those of the training split).
         write_mode: jpg, raw, or proportion (a part as JPEG, the rest raw: larger, faster to read).
         max_side: larger images are shrunk to this longer side in pixels; 0 keeps all sizes.
-        quality: of the JPEGs, 1 to 100.
+        quality: of the JPEGs that are written, 1 to 100.
+        keep_jpegs: true or false; under jpg, store JPEGs that are small enough as they are.
         proportion: part of the images stored as JPEG under write_mode proportion.
+        workers: processes that decode and encode; default all cores.
     """
     workers = available_cores() if workers is None else check_whole("workers", workers, 1)
     options = FieldOptions(
@@ -57,54 +70,60 @@ def prepare(
         max_side=check_whole("max_side", max_side, 0) or None,
         quality=check_whole("quality", quality, 1),
         proportion=proportion,
+        keep_jpegs=cli.switch("--keep_jpegs", keep_jpegs),
     )
+    recipe_of = choose("--recipe", recipe, RECIPES)
+    normalisation_of = choose("--normalise", normalise, NORMALISATIONS)
+    wanted = Wanted(per_class, metaval_per_class, test_per_class, seed)
     opened = open_source(str(source))
-    folder = read_layout(opened)
+    with progress_bar(None, "listing", " files") as progress:
+        folder = read_layout(
+            opened, val_dir, val_labels, draw_test=test_per_class is not None, seen=progress.update
+        )
     job = {
         "data": "imagefolder",
         "per_class": per_class,
         "metaval_per_class": metaval_per_class,
+        "test_per_class": test_per_class,
         "seed": seed,
+        "recipe": recipe,
+        "normalise": normalise,
         "write_mode": write_mode,
         "max_side": max_side,
         "quality": quality,
+        "keep_jpegs": options.keep_jpegs,
         "proportion": proportion,
         "source": folder.identity,
     }
     out_folder = Path(str(out)).absolute()
     if finished := find_finished(out_folder, job):  # before the long check of all images
         print(f"{out_folder} is already prepared as asked: nothing to do")
-        print(summary(finished))
+        say(finished)
         return
-    train, metaval, faulty = draw_usable(
-        opened, folder, per_class, metaval_per_class, seed, options.max_side, workers
-    )
-    every = range(len(folder.val.files))
-    faulty_val = find_faulty(opened, folder.val.files, every, options.max_side, workers)
-    faults = {folder.train.files[position].name: fault for position, fault in faulty.items()}
-    faults |= {folder.val.files[position].name: fault for position, fault in faulty_val.items()}
+    drawn = draw_usable(folder, wanted, options.max_side, workers)
+    splits = {
+        "train": FileSamples(folder.train, drawn.train, options),
+        "metaval": FileSamples(folder.train, drawn.metaval, options),
+        "test": FileSamples(folder.test or folder.train, drawn.test, options),
+    }
+    size, augmentation = recipe_of(splits, workers)
+    mean, std = normalisation_of(splits["train"], workers)
     manifest = write_data_set(
         out_folder,
         job,
-        splits={
-            "train": FileSamples(opened, folder.train, train),
-            "metaval": FileSamples(opened, folder.train, metaval),
-            "test": FileSamples(
-                opened, folder.val, [position for position in every if position not in faulty_val]
-            ),
-        },
+        splits=splits,
         name=out_folder.name,
         classes=folder.classes,
-        image={"size": None, "mean": MEAN, "std": STD},
-        augmentation={"flip": True, "resized_crop": True},
+        image={"size": size, "mean": mean, "std": std},
+        augmentation=augmentation,
         options=options,
         workers=workers,
-        skipped=sorted(faults),
+        skipped=list(drawn.faults),
     )
-    print(summary(manifest))
-    if faults:
-        print(f"{len(faults)} files could not be used and were left out:", file=sys.stderr)
-        for name, fault in sorted(faults.items()):
+    say(manifest, folder.notes)
+    if drawn.faults:
+        print(f"{len(drawn.faults)} files could not be used and were left out:", file=sys.stderr)
+        for name, fault in drawn.faults.items():
             print(f"  {name}: {fault}", file=sys.stderr)
 
 

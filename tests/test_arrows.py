@@ -18,7 +18,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "models": ({"torch"}, {"cli"}),
     "data": ({"torch", "ffcv", "numba", "numpy", "PIL"}, set()),
     "data/preparing": (
-        {"ffcv", "numpy", "PIL", "sklearn", "tqdm", "cv2"},
+        {"ffcv", "numpy", "PIL", "sklearn", "scipy", "tqdm", "cv2"},
         {"data"},
     ),
     "config": ({"torch", "pydantic"}, {"method", "models", "data"}),

@@ -407,6 +407,33 @@ def test_data_with_other_labels_or_other_splits_are_refused(folder, tmp_path):
     check_request([run], replace(options, data=str(folder / "digits")), tmp_path)
 
 
+def test_the_extra_split_is_measured_as_the_others_are(folder, tmp_path, results):
+    run, data = tmp_path / "run", tmp_path / "digits"
+    shutil.copytree(folder / "runs/a", run)
+    shutil.copytree(folder / "digits", data)
+    own = read_manifest(folder / "digits")
+    write_manifest(own, run)  # trained on data that had no extra split
+    shutil.copy(data / "metaval.beton", data / "extra.beton")  # its accuracy is known
+    extra = replace(own.splits["metaval"], file="extra.beton")
+    write_manifest(replace(own, folder=data, splits={**own.splits, "extra": extra}))
+    config = json.loads((run / "config.json").read_text())
+    config["hdkd"]["data"]["path"] = str(data)
+    (run / "config.json").write_text(json.dumps(config))
+    options = Options(None, 256, 1, "calibrated", 1, False)
+    check_request([run], options, tmp_path)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        evaluate_run(run, options)
+    found = json.loads((run / "results.json").read_text())["exits"]
+    for row, before in zip(found, results["exits"], strict=True):
+        assert "extra_top1" not in before
+        assert row == {
+            **before,
+            "extra_top1": before["val_top1"],
+            "extra_top5": before["val_top5"],
+        }
+    assert "extra top-5" in printed.getvalue()
+
+
 def test_other_data_are_normalised_as_the_network_has_learned(folder, tmp_path, results):
     run, other = tmp_path / "run", tmp_path / "other"
     shutil.copytree(folder / "runs/a", run)

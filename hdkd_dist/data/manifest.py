@@ -8,14 +8,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NoReturn, TypedDict
 
 FORMAT = 1
 FILE_NAME = "manifest.json"
-SPLITS = ("train", "metaval", "test")
+SPLITS = ("train", "metaval", "test")  # what identifies a data set
+EXTRA = "extra"  # a split that is never trained on: a second test split from the training images
+METAVAL = "metaval"  # left out on request: then all images train, and γ cannot learn
+LEAST_CLASSES = 2
 AGAIN = "remove the folder and prepare the data set again"
 
 
@@ -58,7 +62,8 @@ class Manifest:
         image: size and normalisation constants, see ``ImageFormat``.
         augmentation: ``{"flip": bool, "translate": pixels}`` or
             ``{"flip": True, "resized_crop": True}``.
-        splits: ``"train"``, ``"metaval"`` and ``"test"``.
+        splits: ``"train"``, ``"metaval"`` (not where ``metaval_per_class`` was 0), ``"test"``, and
+            ``"extra"`` where it was asked for.
         skipped: names of corrupt source files that were left out.
     """
 
@@ -72,13 +77,23 @@ class Manifest:
     skipped: tuple[str, ...] = field(default=())
 
     @property
+    def identity(self) -> dict[str, str]:
+        """Return the sha256 of train, metaval and test: equal where results can be compared."""
+        return {name: split.sha256 for name, split in self.splits.items() if name != EXTRA}
+
+    @property
     def digest(self) -> str:
-        """Twelve hexadecimal digits of all splits' content: equal for equal data."""
-        whole = "".join(self.splits[name].sha256 for name in SPLITS)
+        """Return twelve hexadecimal digits of ``identity``."""
+        whole = "".join(self.identity[name] for name in SPLITS if name in self.splits)
         return hashlib.sha256(whole.encode()).hexdigest()[:12]
 
     def path(self, split: str) -> Path:
         """Return the ``.beton`` file of ``split``; ``ValueError`` where there is no such split."""
+        if split == METAVAL and split not in self.splits:
+            raise ValueError(
+                f"{self.folder} has no meta-validation split: it was prepared with "
+                "--metaval_per_class 0; prepare it with some"
+            )
         if split not in self.splits:
             raise ValueError(
                 f"{self.folder} has no split {split!r}: choose one of {', '.join(self.splits)}"
@@ -124,15 +139,15 @@ def read_alone(folder: str | os.PathLike[str]) -> Manifest:
             f"python data_prep/digits.py --out {folder}"
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant)
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {path}: {error}; {AGAIN}") from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise ValueError(f"{path} has format {found!r}, this version reads {FORMAT}: {AGAIN}")
     try:
         manifest = parse(folder, content)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         detail = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{path} is not a manifest of this project ({detail}): {AGAIN}") from error
     return manifest
@@ -140,30 +155,67 @@ def read_alone(folder: str | os.PathLike[str]) -> Manifest:
 
 def parse(folder: Path, content: Mapping[str, Any]) -> Manifest:
     """Build a ``Manifest`` from the parsed JSON; ``KeyError``, ``TypeError`` if it does not fit."""
+    job = dict(content["job"])
+    classes = tuple(content["classes"])
+    if len(classes) < LEAST_CLASSES or not all(isinstance(label, str) for label in classes):
+        raise TypeError("classes must be names, of two classes or more")
+    least = [name for name in SPLITS if name != METAVAL or job.get("metaval_per_class") != 0]
     splits = {}
-    for name in SPLITS:
-        entry = content["splits"][name]
-        if Path(entry["file"]).name != entry["file"]:
-            raise TypeError(f"{entry['file']!r} is not a plain file name")
-        split = Split(**(entry | {"per_class": tuple(entry["per_class"])}))
-        if not isinstance(split.bytes, int) or not isinstance(split.samples, int):
-            raise TypeError(f"bytes and samples of {name} are not whole numbers")
-        if len(split.per_class) != len(content["classes"]) or sum(split.per_class) != split.samples:
-            raise TypeError(f"per_class of {name} does not fit the classes and samples")
-        splits[name] = split
-    image = content["image"]
-    if len(image["mean"]) != 3 or len(image["std"]) != 3:
-        raise TypeError("mean and std need one number per channel")
+    for name in in_order({*content["splits"], *least}):
+        splits[name] = parse_split(name, content["splits"][name], len(classes))
     return Manifest(
         folder=folder,
-        name=content["name"],
-        job=dict(content["job"]),
-        classes=tuple(content["classes"]),
-        image={"size": image["size"], "mean": image["mean"], "std": image["std"]},
+        name=plain_name(content["name"]),
+        job=job,
+        classes=classes,
+        image=parse_image(content["image"]),
         augmentation=dict(content["augmentation"]),
         splits=splits,
         skipped=tuple(content["skipped"]),
     )
+
+
+def parse_split(name: str, entry: Mapping[str, Any], classes: int) -> Split:
+    """Build a ``Split``; ``KeyError``, ``TypeError`` if it does not fit."""
+    split = Split(**{**entry, "per_class": tuple(entry["per_class"])})
+    plain_name(split.file)
+    if any(type(n) is not int or n < 0 for n in (split.bytes, split.samples, *split.per_class)):
+        raise TypeError(f"bytes, samples and per_class of {name} are not whole numbers")
+    if len(split.per_class) != classes or sum(split.per_class) != split.samples:
+        raise TypeError(f"per_class of {name} does not fit the classes and samples")
+    return split
+
+
+def parse_image(image: Mapping[str, Any]) -> ImageFormat:
+    """Build an ``ImageFormat``; ``KeyError``, ``TypeError`` if it does not fit."""
+    size, mean, std = image["size"], list(image["mean"]), list(image["std"])
+    if len(mean) != 3 or len(std) != 3:
+        raise TypeError("mean and std need one number per channel")
+    numbers = [*mean, *std]
+    if not all(type(number) in (int, float) and isfinite(number) for number in numbers):
+        raise TypeError("mean and std must be finite numbers")
+    if min(std) <= 0:
+        raise TypeError("std must be greater than 0")
+    if size is not None and (type(size) is not int or size < 1):
+        raise TypeError(f"an image size of {size!r} is no number of pixels")
+    return {"size": size, "mean": mean, "std": std}
+
+
+def plain_name(name: str) -> str:
+    """Return ``name``, which becomes part of a path; ``TypeError`` if it could lead elsewhere."""
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise TypeError(f"{name!r} is not a plain file name")
+    return name
+
+
+def refuse_constant(name: str) -> NoReturn:
+    """Refuse NaN and Infinity, which are no JSON."""
+    raise ValueError(f"{name} is no number")
+
+
+def in_order(splits: Collection[str]) -> list[str]:
+    """Return those of the known splits that are among ``splits``, in their order."""
+    return [name for name in (*SPLITS, EXTRA) if name in splits]
 
 
 def check_size(manifest: Manifest, split: str, again: str) -> None:

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-EVALUATION_CROP = 224 / 256
-"""The centre crop that is evaluated, of the shorter side, where images have different sizes."""
-
 
 @dataclass(frozen=True)
 class Normalize:

@@ -22,8 +22,9 @@ from ffcv.traversal_order.base import TraversalOrder
 from torch import Tensor
 
 from hdkd_dist.data.augment import AugmentationKey, Flip, RandomResizedCrop, Translate
+from hdkd_dist.data.beton_check import check_beton
+from hdkd_dist.data.decoding import EVALUATION_CROP
 from hdkd_dist.data.manifest import Manifest
-from hdkd_dist.data.normalize import EVALUATION_CROP
 from hdkd_dist.data.order import (
     METAVAL,
     TRAIN,
@@ -109,12 +110,14 @@ class SplitReader:
         reading: ReadOptions,
         augment: bool,
     ):
+        path = manifest.path(split)
+        check_beton(path, manifest.splits[split])
         self.key = AugmentationKey()
         self.samples = manifest.splits[split].samples
         decoder = image_pipeline(manifest, image_size, self.key if augment else None)
         with unchanged_thread_count():
             self._loader = Loader(
-                str(manifest.path(split)),
+                str(path),
                 batch_size=batch,
                 # numba refuses more threads than the process may use
                 num_workers=min(reading.workers, numba.config.NUMBA_NUM_THREADS),

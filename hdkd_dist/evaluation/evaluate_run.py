@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hdkd_dist.data.manifest import ImageFormat, Manifest, data_folder, read_manifest
+from hdkd_dist.data.manifest import EXTRA, ImageFormat, Manifest, data_folder, read_manifest
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.data.preparing.workers import progress_bar
 from hdkd_dist.data.streams import ReadOptions, SplitReader, evaluation_pass
@@ -222,6 +222,8 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
     reading = ReadOptions(device, options.workers)
     source = Source(manifest, trained, image_size, options.batch, reading)
     outputs = {name: source.outputs(network, split) for name, split in SPLITS.items()}
+    if EXTRA in manifest.splits:
+        outputs["extra"] = source.outputs(network, EXTRA)
     evaluation = evaluate_outputs(
         exit_costs(network, image_size), **outputs, kind=options.confidence
     )

@@ -38,7 +38,7 @@ class Evaluation:
 
     Attributes:
         costs: per exit.
-        outputs: of the validation and the test split.
+        outputs: of the validation, the test, and perhaps the extra split.
         kind: of the confidence, a key of ``CONFIDENCES``.
         temperatures: [K], of that kind.
         fitted: [K], that calibrate.
@@ -56,15 +56,27 @@ class Evaluation:
 
 
 def evaluate_outputs(
-    costs: ExitCosts, validation: Outputs, test: Outputs, kind: str = "calibrated"
+    costs: ExitCosts,
+    validation: Outputs,
+    test: Outputs,
+    extra: Outputs | None = None,
+    kind: str = "calibrated",
 ) -> Evaluation:
-    """Fit the temperatures on validation and judge both splits.
+    """Fit the temperatures on validation and judge validation and test.
+
+    Args:
+        costs: of the network.
+        validation: its outputs on that split.
+        test: the same.
+        extra: the same on a second test split, for its accuracy alone; None where there is none.
+        kind: of the confidence, a key of ``CONFIDENCES``.
 
     Raises:
         ValueError: for outputs that are not finite.
     """
-    for name, outputs in (("validation", validation), ("test", test)):
-        if not outputs.logits.isfinite().all():
+    outputs = {"val": validation, "test": test, **({"extra": extra} if extra else {})}
+    for name, each in outputs.items():
+        if not each.logits.isfinite().all():
             raise ValueError(
                 f"the network's outputs on the {name} split are not finite: train it again"
             )
@@ -72,7 +84,7 @@ def evaluate_outputs(
     temperatures = CONFIDENCES[kind](validation.logits, validation.labels)
     return Evaluation(
         costs=costs,
-        outputs={"val": validation, "test": test},
+        outputs=outputs,
         kind=kind,
         temperatures=temperatures,
         fitted=fitted,
@@ -85,7 +97,7 @@ def anytime_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     """One row per exit: cost and accuracy."""
     counts = [
         count_correct(lambda logits: logits, [(each.logits, each.labels)], len(each.logits))
-        for each in (evaluation.outputs["val"], evaluation.outputs["test"])
+        for each in evaluation.outputs.values()
     ]
     return exit_rows(evaluation.costs, *counts)
 

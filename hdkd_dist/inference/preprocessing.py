@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hdkd_dist.data.decoding import decode_rgb
+from hdkd_dist.data.decoding import EVALUATION_CROP, decode_rgb
 from hdkd_dist.data.manifest import Manifest
-from hdkd_dist.data.normalize import EVALUATION_CROP, Normalize
+from hdkd_dist.data.normalize import Normalize
 
 
 @dataclass(frozen=True)

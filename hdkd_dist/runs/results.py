@@ -17,13 +17,16 @@ from hdkd_dist.models.accuracy import percentages
 FILE_NAME = "results.json"
 
 
-def exit_rows(costs: ExitCosts, validation: Tensor, test: Tensor | None) -> list[dict[str, Any]]:
+def exit_rows(
+    costs: ExitCosts, validation: Tensor, test: Tensor | None, extra: Tensor | None = None
+) -> list[dict[str, Any]]:
     """One row per exit: cost, and accuracy in percent.
 
     Args:
         costs: of the network.
         validation: counts of :func:`count_correct` on the validation split.
         test: the same on the test split; None if it was not evaluated.
+        extra: the same on the extra split; None where there is none.
     """
     columns: dict[str, Sequence[float]] = {
         "exit": range(1, len(costs.mmac) + 1),
@@ -33,6 +36,8 @@ def exit_rows(costs: ExitCosts, validation: Tensor, test: Tensor | None) -> list
     columns["val_top1"], columns["val_top5"] = percentages(validation)
     if test is not None:
         columns["top1"], columns["top5"] = percentages(test)
+    if extra is not None:
+        columns["extra_top1"], columns["extra_top5"] = percentages(extra)
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
@@ -74,6 +79,8 @@ EXIT_COLUMNS = {
     "val_top5": "val top-5",
     "top1": "test top-1",
     "top5": "test top-5",
+    "extra_top1": "extra top-1",
+    "extra_top5": "extra top-5",
 }
 BUDGET_COLUMNS = {
     "budget_mmac": "budget MMAC",

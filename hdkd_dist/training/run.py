@@ -172,7 +172,7 @@ def train_and_report(
             tracker = Tracker(folder, config.hdkd.run, config.as_json(), wandb_id)
     origin = Origin(
         config=config.as_json(),
-        data={name: split.sha256 for name, split in manifest.splits.items()},
+        data=manifest.identity,
         records=tracker.mark if tracker else dict,
     )
     sharded = config.deepspeed.get("zero_optimization", {}).get("stage", 0) > 0

@@ -1,12 +1,13 @@
 import io
+import os
+import subprocess
 
 import numpy as np
 import pytest
 from ffcv.fields.rgb_image import get_center_crop
-from PIL import Image
+from PIL import Image, ImageOps
 
-from hdkd_dist.data.decoding import decode_rgb, find_fault
-from hdkd_dist.data.normalize import EVALUATION_CROP
+from hdkd_dist.data.decoding import EVALUATION_CROP, MAX_PIXELS, decode_rgb, find_fault
 
 GRAY = np.random.default_rng(0).integers(0, 256, (11, 13), np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (11, 13, 3), np.uint8)
@@ -65,13 +66,73 @@ def test_cmyk_jpeg_keeps_its_colours():
     assert np.abs(difference).max() <= 4
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_of_a_turned_camera_are_set_upright(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = stored(Image.fromarray(COLOUR), "PNG", exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert np.array_equal(pixels(data), np.asarray(expected))
+    assert np.array_equal(pixels(data), COLOUR) == (orientation == 1)
+    again = ImageOps.exif_transpose(decode_rgb(data))
+    assert np.array_equal(np.asarray(again), np.asarray(expected))
+
+
+def test_damaged_metadata_do_not_cost_the_image():
+    data = stored(Image.fromarray(COLOUR), "PNG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\0\1\2")
+    assert np.array_equal(pixels(data), COLOUR)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (GRAY.astype(np.float32) / 255, "floating-point numbers of unknown range"),
+        (GRAY.astype(np.int32) << 20, "32-bit numbers of unknown range"),
+        (-GRAY.astype(np.int32), "32-bit numbers of unknown range"),
+    ],
+)
+def test_no_range_of_pixels_is_guessed(values, said):
+    data = stored(Image.fromarray(values), "TIFF")
+    assert said in find_fault(data, None)
+    with pytest.raises(ValueError, match=said):
+        decode_rgb(data)
+
+
+def test_no_other_program_is_started_by_content(tmp_path, monkeypatch):
+    trace = tmp_path / "trace"
+    for name in ("gs", "gswin64c"):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\necho started >> {trace}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    subprocess.run(["gs"], check=True)
+    trace.unlink()  # it leaves a trace where it is started
+    for header in (b"%!PS-Adobe-3.0 EPSF-3.0\n", b"%!PS\n", b"\xc5\xd0\xd3\xc6" + bytes(26)):
+        data = header + b"%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n%%EOF\n"
+        assert "no image in a format that is read" in find_fault(data, None)
+        with pytest.raises(Image.UnidentifiedImageError):
+            decode_rgb(data)
+    assert not trace.exists()
+
+
+def test_images_of_too_many_pixels_are_found_by_their_header():
+    side = int(MAX_PIXELS**0.5)
+    assert find_fault(stored(Image.new("1", (side, side)), "PNG"), 500) is None
+    data = stored(Image.new("1", (side + 1, side)), "PNG")
+    assert "pixels are more than" in find_fault(data, 500)
+    with pytest.raises(ValueError, match="pixels are more than"):
+        decode_rgb(data)
+
+
 def test_the_content_counts_not_the_name(tmp_path):
     path = tmp_path / "n02105855_2933.JPEG"  # ImageNet has a PNG of that name
     Image.fromarray(COLOUR).save(path, "PNG")
     assert np.array_equal(pixels(path.read_bytes()), COLOUR)
 
 
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize(
+    "form", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "TGA", "PPM", "PCX"]
+)
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_whole_files_have_no_fault(form, mode):
     assert find_fault(stored(smooth(mode), form), 500) is None

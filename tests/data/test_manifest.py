@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 
 import pytest
 
@@ -119,11 +120,51 @@ def test_unknown_format(manifest):
         (lambda content: content["image"].update(mean=[0.5]), "channel"),
         (lambda content: content.update(splits=[]), "manifest of this project"),
         (lambda content: content.update(image=None), "manifest of this project"),
+        (lambda content: content.update(name="../X"), "'../X' is not a plain file name"),
+        (lambda content: content.update(name=".."), "plain file name"),
+        (lambda content: content.update(name=""), "plain file name"),
+        (lambda content: content.update(name=3), "plain file name"),
+        (lambda content: content["splits"]["test"].update(file=".."), "plain file name"),
+        (lambda content: content["splits"]["test"].update(per_class=[-1, 5, 5]), "whole numbers"),
+        (lambda content: content["splits"]["test"].update(per_class=[3.0, 3, 3]), "whole numbers"),
+        (lambda content: content["splits"]["test"].update(samples=True), "whole numbers"),
+        (lambda content: content["image"].update(std=[0.2, 0, 0.2]), "greater than 0"),
+        (lambda content: content["image"].update(std=["a", 0.2, 0.2]), "finite numbers"),
+        (lambda content: content["image"].update(mean=[float("nan")] * 3), "NaN is no number"),
+        (lambda content: content["image"].update(size=0), "no number of pixels"),
+        (lambda content: content["image"].update(size="32"), "no number of pixels"),
+        (lambda content: content.update(classes=["a"]), "two classes or more"),
+        (lambda content: content.update(classes=["a", "b", 3]), "must be names"),
     ],
 )
 def test_entries_that_do_not_fit(manifest, change, word):
     edit(manifest, change)
     assert word in refusal(manifest.folder)
+
+
+def test_numbers_beyond_floating_point_and_deep_json(manifest):
+    path = manifest.folder / "manifest.json"
+    text = path.read_text()
+    path.write_text(text.replace("0.5,", "1e999,"))
+    assert "finite numbers" in refusal(manifest.folder)
+    path.write_text("[" * 100_000)
+    assert "cannot read" in refusal(manifest.folder)
+    path.unlink()
+    os.mkfifo(path)
+    assert "has no manifest.json" in refusal(manifest.folder)
+
+
+def test_the_meta_validation_split_is_missing_only_where_it_was_asked_for(manifest):
+    def without_metaval(content):
+        del content["splits"]["metaval"]
+        content["job"]["metaval_per_class"] = 0
+
+    edit(manifest, without_metaval)
+    found = read_manifest(manifest.folder)
+    assert list(found.splits) == ["train", "test"]
+    assert found.digest != manifest.digest
+    with pytest.raises(ValueError, match="no meta-validation split"):
+        found.path("metaval")
 
 
 def test_json_that_is_no_object(manifest):

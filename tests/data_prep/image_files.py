@@ -23,13 +23,13 @@ def save(path, image, form="JPEG"):
     image.save(path, form)
 
 
-def make_source(root, suffix="JPEG", inner="", form="JPEG"):
+def make_source(root, suffix="JPEG", inner="", form="JPEG", size=(40, 30)):
     """ImageNet's layout; ``inner`` is a folder between class and image."""
     for label, name in enumerate(CLASSES):
         for part, count in (("train", TRAIN), ("val", VAL)):
             for i in range(count):
                 path = root / part / name / inner / f"{name}_{part}_{i}.{suffix}"
-                save(path, picture([label, count, i]), form)
+                save(path, picture([label, count, i], size), form)
     return root
 
 

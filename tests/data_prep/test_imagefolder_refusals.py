@@ -30,20 +30,20 @@ def spoil_annotation(source):
 
 
 def spoil_train(source):
-    (source / "train").rename(source / "training")
+    (source / "train").rename(source / "learning")
 
 
 @pytest.mark.parametrize("form", ["folder", "tar"])
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (spoil_no_val, "there are no images in val/"),
-        (spoil_empty_class, "class 'n07' has no images in train/"),
-        (spoil_class_only_in_val, "class 'n07' is in val/ but not in train/"),
-        (spoil_class_without_val, "class 'n07' has no images in val/"),
-        (spoil_flat_val, "val/ILSVRC2012_val_00000001.JPEG lies directly in val/"),
+        (spoil_no_val, "there are no images in val"),
+        (spoil_empty_class, "class 'n07' has no images in train "),
+        (spoil_class_only_in_val, "class 'n07' is in val but not in the training part"),
+        (spoil_class_without_val, "class 'n07' has no images in val "),
+        (spoil_flat_val, "val/ILSVRC2012_val_00000001.JPEG lies beside the folders"),
         (spoil_annotation, "val/val_annotations.txt does not list val/n0"),
-        (spoil_train, "at the top there is training, val"),
+        (spoil_train, "these are no classes either: learning/, val/"),
     ],
 )
 def test_unknown_layouts_are_refused(tmp_path, source, refuse, spoil, message, form):
@@ -58,14 +58,14 @@ def spoil_loop(source):
 
 
 def spoil_depth(source):
-    save(source / "train/n01/a/b/c/x.jpg", picture(1))
+    save(source / "train/n01/a/b/c/d/x.jpg", picture(1))
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (spoil_loop, "train/n01/loop links to a folder that it lies in: remove the link"),
-        (spoil_depth, "train/n01/a/b/c lies more than 3 folders below train/"),
+        (spoil_depth, "train/n01/a/b/c/d lies too deep"),
     ],
 )
 def test_folders_are_not_left_out_in_silence(tmp_path, source, refuse, spoil, message):

@@ -1,12 +1,17 @@
+import io
 import os
 
 import numpy as np
+import pytest
+import torch
 from entry_points import call
+from ffcv.reader import Reader
 from image_files import CLASSES, FLAGS, TRAIN, make_source, make_tar, picture, prepare, save
 from PIL import Image
 
 from hdkd_dist.data.manifest import read_manifest, verify
 from hdkd_dist.data.preparing.write import draw_splits
+from hdkd_dist.data.streams import Reading, SplitReader
 
 
 def test_splits_and_manifest(tmp_path, source, run_script):
@@ -181,7 +186,113 @@ def test_large_images_are_shrunk(tmp_path, source, run_script, raw_samples):
     assert shapes == [{(30, 40, 3), (50, 150, 3)}, {(30, 40, 3), (100, 300, 3)}]
 
 
-def test_quality_changes_the_jpegs(tmp_path, source, run_script):
-    fine, _, _ = prepare(run_script, source, tmp_path / "a", "--quality", "95")
-    coarse, _, _ = prepare(run_script, source, tmp_path / "b", "--quality", "30")
-    assert fine.splits["train"].sha256 != coarse.splits["train"].sha256
+def test_quality_changes_the_jpegs_that_are_written(tmp_path, source, run_script):
+    def sha256(quality, *flags):
+        out = tmp_path / "-".join((quality, *flags))
+        manifest, _, _ = prepare(run_script, source, out, "--quality", quality, *flags)
+        return manifest.splits["train"].sha256
+
+    assert sha256("95") == sha256("30")  # the source's JPEGs are small: nothing is written anew
+    assert sha256("95", "--max_side", "20") != sha256("30", "--max_side", "20")
+    assert sha256("95", "--keep_jpegs", "false") != sha256("30", "--keep_jpegs", "false")
+
+
+def stored_images(path):
+    """Each image's record and stored bytes, read from the file's own tables."""
+    reader = Reader(str(path))
+    content = path.read_bytes()
+    starts, sizes = reader.alloc_table["ptr"], reader.alloc_table["size"]
+    assert np.array_equal(reader.metadata["f0"]["data_ptr"], starts)
+    return [
+        (record, content[start : start + size])
+        for record, start, size in zip(reader.metadata["f0"], starts, sizes, strict=True)
+    ]
+
+
+def test_jpegs_that_need_no_change_are_stored_as_they_are(tmp_path, source, run_script):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    folder = source / "val/n01"
+    picture(1).convert("L").save(folder / "a_gray.jpg", progressive=True)
+    picture(2).save(folder / "b_turned.jpg", exif=turned)
+    picture(3).convert("CMYK").save(folder / "c_cmyk.jpg")
+    picture(4, (90, 30)).save(folder / "d_large.jpg")
+    picture(5).save(folder / "e_png.jpg", "PNG")
+    manifest, _, _ = prepare(run_script, source, tmp_path / "out", "--max_side", "60")
+    files = sorted(source.glob("val/*/*"), key=lambda path: path.parts[-2:])
+    originals = [path.read_bytes() for path in files]
+    changed = []
+    for path, original, (record, data) in zip(
+        files, originals, stored_images(manifest.path("test")), strict=True
+    ):
+        stored = Image.open(io.BytesIO(data))
+        assert (stored.format, stored.size) == ("JPEG", (record["width"], record["height"]))
+        if data != original:
+            changed.append(path.name)
+            assert stored.mode == "RGB"
+    assert changed == ["b_turned.jpg", "c_cmyk.jpg", "d_large.jpg", "e_png.jpg"]
+    sizes = {path.name: (r["width"], r["height"]) for path, (r, _) in zip(
+        files, stored_images(manifest.path("test")), strict=True)}  # fmt: skip
+    assert sizes["b_turned.jpg"] == (30, 40)  # upright
+    assert sizes["d_large.jpg"] == (60, 20)
+
+
+def test_kept_jpegs_read_as_pillow_decodes_them(tmp_path, source, run_script):
+    for path in source.glob("*/*/*"):
+        save(path, picture(len(path.name), (40, 40)))
+    picture(1, (40, 40)).convert("L").save(source / "val/n01/a_gray.jpg", progressive=True)
+    manifest, _, _ = prepare(run_script, source, tmp_path / "out", "--recipe", "shift")
+    files = sorted(source.glob("val/*/*"), key=lambda path: path.parts[-2:])
+    reading = Reading(torch.device("cpu"))
+    reader = SplitReader(manifest, "test", image_size=40, batch=4, reading=reading, augment=False)
+    found = np.concatenate([each.images.numpy() for each in reader.read(np.arange(len(files)))])
+    for image, path in zip(found.transpose(0, 2, 3, 1), files, strict=True):
+        expected = np.asarray(Image.open(path).convert("RGB")).astype(int)
+        assert np.abs(image - expected).mean() < 1
+
+
+def test_small_images_of_one_size_can_be_shifted_as_cifars(tmp_path, source, run_script, refuse):
+    flags = ("--recipe", "shift")
+    message = refuse("imagefolder", "--source", source, "--out", tmp_path / "no", *FLAGS, *flags)
+    assert "square images of at most 64 pixels, but train/n01/n01_train_" in message
+    small = make_source(tmp_path / "small", size=(40, 40))
+    manifest, _, _ = prepare(run_script, small, tmp_path / "out", *flags)
+    assert manifest.image["size"] == 40
+    assert manifest.augmentation == {"flip": True, "translate": 5}
+    save(small / "val/n02/other.png", picture(1, (41, 40)), "PNG")
+    message = refuse("imagefolder", "--source", small, "--out", tmp_path / "no", *FLAGS, *flags)
+    assert "val/n02/other.png 41×40" in message
+    assert "--recipe is 'cutout': choose one of crop, shift" in refuse(
+        "imagefolder", "--source", small, "--out", tmp_path / "no", "--recipe", "cutout"
+    )
+
+
+def test_own_mean_and_deviation_are_those_of_the_training_split(tmp_path, run_script, raw_samples):
+    source = make_source(tmp_path / "source", "png", form="PNG")
+    flags = ("--normalise", "own", "--write_mode", "raw")
+    manifest, _, _ = prepare(run_script, source, tmp_path / "out", *flags)
+    images, _ = raw_samples(manifest.path("train"))
+    pixels = np.stack(images).reshape(-1, 3) / 255  # all of one size
+    np.testing.assert_allclose(manifest.image["mean"], pixels.mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(manifest.image["std"], pixels.std(axis=0), atol=1e-4)
+    default, _, _ = prepare(run_script, source, tmp_path / "imagenet")
+    assert default.image["mean"] == [0.485, 0.456, 0.406]
+
+
+def test_without_metaval_all_images_train(tmp_path, source, run_script):
+    flags = ["--source", source, "--out", tmp_path / "out", "--metaval_per_class", "0"]
+    status, out, err = run_script("imagefolder", *flags, "--workers", "1")
+    assert (status, "note:" in err) == (0, False)
+    assert "train 27, test 6" in out
+    manifest = read_manifest(tmp_path / "out")
+    assert list(manifest.splits) == ["train", "test"]
+    assert len(manifest.digest) == 12
+    with pytest.raises(ValueError, match=r"no meta-validation split.*--metaval_per_class 0"):
+        manifest.path("metaval")
+
+
+def test_a_large_part_for_metaval_is_noted(tmp_path, source, run_script):
+    _, _, err = prepare(run_script, source, tmp_path / "out")
+    assert "note: meta-validation has 33% of the images" in err
+    _, _, err = prepare(run_script, source, tmp_path / "b", "--per_class", "9")
+    assert "note: meta-validation" not in err

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from ffcv.fields import IntField, RGBImageField
 from ffcv.fields.base import Field
+from ffcv.fields.rgb_image import IMAGE_MODES
 from ffcv.types import (
     ALLOC_TABLE_TYPE,
     CURRENT_VERSION,
@@ -31,11 +32,23 @@ from ffcv.writer import MAX_PAGE_SIZE, MIN_PAGE_SIZE
 from PIL import Image
 from tqdm import tqdm
 
+from hdkd_dist.data.decoding import open_image, orientation_of
 from hdkd_dist.data.preparing.workers import ordered_map, progress_bar
 
 WRITE_MODES = ("raw", "jpg", "proportion")
-# An image, [H,W,3] uint8 or a PIL image in RGB, and its label.
-Sample: TypeAlias = "tuple[np.ndarray | Image.Image, int]"
+
+
+@dataclass(frozen=True)
+class Jpeg:
+    """A JPEG file that is stored as it is, and its sides in pixels."""
+
+    data: bytes
+    width: int
+    height: int
+
+
+# An image, [H,W,3] uint8, a PIL image in RGB or a JPEG, and its label.
+Sample: TypeAlias = "tuple[np.ndarray | Image.Image | Jpeg, int]"
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,7 @@ class FieldOptions:
 
     Attributes:
         write_mode: ``"raw"`` pixels, ``"jpg"``, or ``"proportion"``: JPEG for a part of the images.
+        keep_jpegs: under ``"jpg"``, JPEGs that need no change are stored as they are.
         max_side: larger images are shrunk to this longer side; None keeps all sizes.
         quality: of the JPEGs.
         proportion: the part stored as JPEG under ``"proportion"``, drawn per image and seeded.
@@ -53,6 +67,7 @@ class FieldOptions:
     max_side: int | None = None
     quality: int = 90
     proportion: float = 0.5
+    keep_jpegs: bool = False
 
     def __post_init__(self) -> None:
         """Raise ``ValueError`` for what cannot be stored so."""
@@ -63,6 +78,19 @@ class FieldOptions:
             raise ValueError(f"--quality is {self.quality!r}: it must be from 1 to 100")
         if not isinstance(self.proportion, int | float) or not 0 <= self.proportion <= 1:
             raise ValueError(f"--proportion is {self.proportion!r}: it must be from 0 to 1")
+
+
+def jpeg_as_it_is(data: bytes, options: FieldOptions) -> Jpeg | None:
+    """Return a file's content if it may be stored unchanged: a small, upright JPEG in RGB or gray.
+
+    FFCV could not show the colours of other ones, and does not know of EXIF's orientation.
+    """
+    if options.write_mode != "jpg" or not options.keep_jpegs:
+        return None
+    image = open_image(data)
+    plain = image.format == "JPEG" and image.mode in ("RGB", "L") and orientation_of(image) == 1
+    small = options.max_side is None or max(image.size) <= options.max_side
+    return Jpeg(data, *image.size) if plain and small else None
 
 
 class ArraySamples:
@@ -126,6 +154,10 @@ class Encoder:
         try:
             image, label = self.samples[position]
             record = np.zeros(1, self.field.metadata_type)
+            if isinstance(image, Jpeg):
+                size = (IMAGE_MODES["jpg"], image.width, image.height)
+                record["mode"], record["width"], record["height"] = size
+                return record, np.frombuffer(image.data, np.uint8), int(label)
             if self.options.write_mode == "proportion":
                 np.random.seed(position)  # FFCV draws from numpy's global generator
             self.field.encode(record, image, keep)
@@ -200,7 +232,7 @@ def write_beton(
 
     Args:
         path: the file; its stem names the split in progress and errors.
-        samples: pairs of an image ([H,W,3] uint8 or a PIL image in RGB) and a label.
+        samples: pairs of an image ([H,W,3] uint8, a PIL image in RGB, or a JPEG) and a label.
         options: how images are stored.
         workers: processes that encode; the file does not depend on it.
         page_size: power of 2; the smallest that FFCV allows serves random access best. A larger

@@ -1,18 +1,22 @@
-"""Where image files come from: a folder, or an uncompressed tar read by offset, never unpacked."""
+"""Image files where they lie: in folders, and in uncompressed tars, which are never unpacked.
+
+A tar counts as a folder of its name, also one within another: ImageNet's
+``ILSVRC2012_img_train.tar`` is a folder of a thousand folders. Its files are read by offset.
+"""
 
 from __future__ import annotations
 
 import os
 import posixpath
+import stat
 import tarfile
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from hdkd_dist.data.preparing.workers import progress_bar
-
-PARTS = ("train", "val")
-DEPTH = 3  # folders below train/ or val/
+DEPTH = 3  # folders below the one that holds a class
 MAGIC = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -23,175 +27,247 @@ MAGIC = {
 
 
 class File(NamedTuple):
-    """A file below ``train/`` or ``val/``: path from there on, size in bytes, offset in the tar."""
+    """A file: the folder that it lies in, its name there, size in bytes, and offset in its tar."""
 
+    folder: Folder
     name: str
     size: int
     offset: int = 0
 
+    @property
+    def path(self) -> str:
+        """Return the path from the source on."""
+        return posixpath.join(self.folder.path, self.name)
 
-@dataclass(frozen=True)
-class FolderSource:
-    """Images in a folder."""
+    def read(self, limit: int | None = None) -> bytes:
+        """Return the content, or its first ``limit`` bytes; see ``Folder.read``."""
+        return self.folder.read(self, self.size if limit is None else min(limit, self.size))
 
-    root: Path
-    files: tuple[File, ...]
-    folders: frozenset[str]
 
-    def read(self, file: File) -> bytes:
-        """Return a file's content; nothing for a link that leads nowhere, which is no image."""
-        try:
-            return (self.root / file.name).read_bytes()
-        except FileNotFoundError:
+class Folder(Protocol):
+    """A folder on disk or in a tar; hidden files and what macOS adds are not seen."""
+
+    @property
+    def path(self) -> str:
+        """Return the path from the source on; empty for the source itself."""
+
+    @property
+    def folders(self) -> dict[str, Folder]:
+        """Return the folders in it by name, in order."""
+
+    @property
+    def files(self) -> dict[str, File]:
+        """Return the files in it by name, in order."""
+
+    def read(self, file: File, size: int) -> bytes:
+        """Return the first ``size`` bytes of a file in it.
+
+        Raises:
+            ValueError: it cannot be read, or a tar ends in the middle of it.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class DiskFolder:
+    """A folder on disk; ``around`` are the folders it lies in, links resolved."""
+
+    path: str
+    location: Path
+    around: frozenset[Path] = frozenset()
+
+    @cached_property
+    def entries(self) -> tuple[dict[str, Folder], dict[str, File]]:
+        """List it; ``ValueError`` where a link leads back to a folder that it lies in."""
+        here = self.location.resolve()
+        if here in self.around:
+            raise ValueError(f"{self.location} links to a folder that it lies in: remove the link")
+        folders: dict[str, Folder] = {}
+        files: dict[str, File] = {}
+        tars: dict[str, Folder] = {}
+        with os.scandir(self.location) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                path = posixpath.join(self.path, entry.name)
+                location = self.location / entry.name
+                if not is_visible(entry.name):
+                    continue
+                if entry.is_dir():
+                    folders[entry.name] = DiskFolder(path, location, self.around | {here})
+                elif entry.is_file() and entry.name.endswith(".tar"):
+                    name = entry.name.removesuffix(".tar")
+                    tars[name] = Tar(path.removesuffix(".tar"), location, 0, entry.stat().st_size)
+                else:  # a pipe, or a link to nowhere, is empty: it is named among what is unusable
+                    size = entry.stat().st_size if entry.is_file() else 0
+                    files[entry.name] = File(self, entry.name, size)
+        return tars | folders, files  # a tar that was unpacked where it lies is not read twice
+
+    @property
+    def folders(self) -> dict[str, Folder]:
+        """Return the folders and tars in it."""
+        return self.entries[0]
+
+    @property
+    def files(self) -> dict[str, File]:
+        """Return the other files in it."""
+        return self.entries[1]
+
+    def read(self, file: File, size: int) -> bytes:
+        """Return a file's first ``size`` bytes; none of what is no regular file."""
+        if not size:
             return b""
+        try:
+            descriptor = os.open(self.location / file.name, os.O_RDONLY | os.O_NONBLOCK)
+            with open(descriptor, "rb") as opened:
+                return opened.read(size) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
         except OSError as error:
-            raise ValueError(f"cannot read {self.root / file.name}: {error.strerror}") from error
+            where = self.location / file.name
+            raise ValueError(f"cannot read {where}: {error.strerror}") from error
 
 
-@dataclass(frozen=True)
-class TarSource:
-    """Images in a tar; ``descriptor`` is shared with forked workers, which read by offset."""
+@dataclass(frozen=True, eq=False)
+class TarredFolder:
+    """A folder in a tar that lies at ``location``."""
 
-    descriptor: int
-    files: tuple[File, ...]
-    folders: frozenset[str]
+    path: str
+    location: Path
+    folders: dict[str, Folder] = field(default_factory=dict)
+    files: dict[str, File] = field(default_factory=dict)
 
-    def read(self, file: File) -> bytes:
-        """Return a file's content."""
-        data = os.pread(self.descriptor, file.size, file.offset)
-        if len(data) != file.size:
-            raise ValueError(f"{file.name}: the tar ends in the middle of it")
+    def read(self, file: File, size: int) -> bytes:
+        """Return a file's first ``size`` bytes."""
+        with open(self.location, "rb") as opened:
+            data = os.pread(opened.fileno(), size, file.offset)
+        if len(data) != size:
+            raise ValueError(f"{file.path}: the tar ends in the middle of it")
         return data
 
 
-def open_source(path: str | os.PathLike[str]) -> FolderSource | TarSource:
-    """List the files and folders of ``train/`` and ``val/``, with or without one folder around.
+@dataclass(frozen=True, eq=False)
+class Tar:
+    """An uncompressed tar as a folder: ``size`` bytes from ``offset`` on of the file there."""
+
+    path: str
+    location: Path
+    offset: int
+    size: int
+
+    @cached_property
+    def root(self) -> TarredFolder:
+        """List it.
+
+        Raises:
+            ValueError: it is compressed, truncated or no tar, or holds links or sparse files.
+        """
+        name = f"{self.path}.tar in {self.location}" if self.offset else str(self.location)
+        root = TarredFolder(self.path, self.location)
+        end = self.offset
+        with open(self.location, "rb") as file:
+            start = os.pread(file.fileno(), 8, self.offset)
+            if kind := next((MAGIC[magic] for magic in MAGIC if start.startswith(magic)), None):
+                raise ValueError(
+                    f"{name} is compressed ({kind}) and cannot be read by offset: unpack it and "
+                    "give the folder, or decompress it to a plain tar"
+                )
+            file.seek(self.offset)
+            try:
+                with tarfile.open(fileobj=file, mode="r:") as archive:
+                    for entry in archive:
+                        archive.members = []  # tarfile keeps them all otherwise: 1 GB for ImageNet
+                        add_entry(root, entry, name)
+                        blocks = -(-entry.size // tarfile.BLOCKSIZE) if entry.isreg() else 0
+                        end = entry.offset_data + blocks * tarfile.BLOCKSIZE
+            except (tarfile.TarError, EOFError) as error:
+                raise ValueError(f"cannot read {name}, truncated or not a tar ({error})") from error
+        if end + tarfile.BLOCKSIZE > self.offset + self.size:
+            raise ValueError(f"{name} lacks the mark at its end: it is truncated, copy it anew")
+        return root
+
+    @property
+    def folders(self) -> dict[str, Folder]:
+        """Return the folders in it."""
+        return self.root.folders
+
+    @property
+    def files(self) -> dict[str, File]:
+        """Return the files in it."""
+        return self.root.files
+
+    def read(self, file: File, size: int) -> bytes:
+        """Return a file's first ``size`` bytes."""
+        return self.root.read(file, size)
+
+
+def add_entry(root: TarredFolder, entry: tarfile.TarInfo, tar: str) -> None:
+    """Sort a tar's next entry into its tree of folders; ``ValueError`` for a link."""
+    parts = [part for part in posixpath.normpath(entry.name).split("/") if part not in ("", ".")]
+    if not parts or not all(is_visible(part) for part in parts):
+        return
+    *outer, name = parts if not entry.isdir() else [*parts, ""]
+    folder = root
+    for part in outer:
+        path = posixpath.join(folder.path, part)
+        inner = folder.folders.setdefault(part, TarredFolder(path, root.location))
+        if not isinstance(inner, TarredFolder):
+            return  # below a tar that was unpacked where it lies: its folder has come second
+        folder = inner
+    if entry.islnk() or entry.issym() or entry.issparse():
+        raise ValueError(
+            f"{entry.name} in {tar} is a link or sparse, which cannot be read by offset: "
+            "unpack the tar and give the folder"
+        )
+    if entry.isreg() and name.endswith(".tar"):
+        name = name.removesuffix(".tar")
+        path = posixpath.join(folder.path, name)
+        folder.folders.setdefault(name, Tar(path, root.location, entry.offset_data, entry.size))
+    elif entry.isreg():
+        folder.files[name] = File(folder, name, entry.size, entry.offset_data)
+
+
+def open_source(path: str | os.PathLike[str], flag: str = "--source", name: str = "") -> Folder:
+    """Return a folder or an uncompressed tar as a folder.
+
+    Args:
+        path: where it lies.
+        flag: by which it was given, for messages.
+        name: what the paths of its files begin with.
 
     Raises:
-        ValueError: nothing there, a compressed or truncated tar, no ``train/`` in it, or folders
-            that lie too deep or in a loop.
+        ValueError: there is nothing, or no tar.
     """
     path = Path(path)
-    if not path.exists():
-        raise ValueError(f"--source {path} does not exist: give a folder or an uncompressed tar")
-    try:
-        return open_folder(path) if path.is_dir() else open_tar(path)
-    except OSError as error:
-        raise ValueError(f"cannot read --source {error.filename}: {error.strerror}") from error
+    if path.is_dir():
+        return DiskFolder(name, path)
+    if path.is_file():
+        tar = Tar(name, path, 0, path.stat().st_size)
+        tar.root  # noqa: B018 - what is wrong with it is said first
+        return tar
+    what = "is neither a file nor a folder" if path.exists() else "does not exist"
+    raise ValueError(f"{flag} {path} {what}: give a folder or an uncompressed tar")
 
 
-def open_folder(path: Path) -> FolderSource:
-    """List a folder."""
-    root = path
-    if not (root / "train").is_dir():
-        inner = [entry for entry in root.iterdir() if entry.is_dir() and is_visible(entry.name)]
-        if len(inner) != 1 or not (inner[0] / "train").is_dir():
-            raise no_train(path, (entry.name for entry in inner))
-        root = inner[0]
-    files: list[File] = []
-    folders: set[str] = set()
-    with progress_bar(None, "listing", " files") as progress:
+def walk(folder: Folder, depth: int = DEPTH) -> Iterator[File]:
+    """Yield the files in a folder and up to ``depth`` folders below, in order.
 
-        def walk(name: str, around: tuple[Path, ...]) -> None:
-            here = (root / name).resolve()
-            if here in around:
-                raise ValueError(
-                    f"{root / name} links to a folder that it lies in: remove the link"
-                )
-            if len(around) > DEPTH:
-                raise ValueError(
-                    f"{root / name} lies more than {DEPTH} folders below {name.split('/')[0]}/: "
-                    "images must lie in folders by class, or not far below them"
-                )
-            folders.add(name)
-            with os.scandir(root / name) as entries:
-                for entry in entries:
-                    if not is_visible(entry.name):
-                        continue
-                    if entry.is_dir():
-                        walk(f"{name}/{entry.name}", (*around, here))
-                    elif entry.is_file():
-                        files.append(File(f"{name}/{entry.name}", entry.stat().st_size))
-                        progress.update()
-                    elif entry.is_symlink():  # leads nowhere: named among the faulty ones
-                        files.append(File(f"{name}/{entry.name}", 0))
-
-        for part in PARTS:
-            if (root / part).is_dir():
-                walk(part, ())
-    return FolderSource(root, tuple(files), frozenset(folders))
-
-
-def open_tar(path: Path) -> TarSource:
-    """List a tar."""
-    with open(path, "rb") as file:
-        start = file.read(8)
-    for magic, kind in MAGIC.items():
-        if start.startswith(magic):
+    Raises:
+        ValueError: folders lie deeper.
+    """
+    yield from folder.files.values()
+    for inner in folder.folders.values():
+        if not depth:
             raise ValueError(
-                f"{path} is compressed ({kind}) and cannot be read by offset: unpack it and give "
-                f"the folder, or decompress it to a plain tar"
+                f"{inner.path} lies too deep: images must lie in folders by class, or at most "
+                f"{DEPTH} folders below them"
             )
-    files: list[File] = []
-    folders: set[str] = set()
-    try:
-        with (
-            tarfile.open(path, "r:") as archive,
-            progress_bar(None, "listing", " files") as progress,
-        ):
-            for entry in archive:
-                archive.members = []  # tarfile keeps them all otherwise: 1 GB for ImageNet
-                name = posixpath.normpath(entry.name)
-                if entry.isdir():
-                    folders.add(name)
-                elif entry.islnk() or entry.issym() or entry.issparse():
-                    raise ValueError(
-                        f"{entry.name} in {path} is a link or sparse, which cannot be read by "
-                        f"offset: unpack the tar and give the folder"
-                    )
-                elif entry.isreg():
-                    files.append(File(name, entry.size, entry.offset_data))
-                    progress.update()
-    except (tarfile.TarError, EOFError) as error:
-        raise ValueError(f"cannot read {path}, truncated or not a tar ({error})") from error
-    descriptor = os.open(path, os.O_RDONLY)
-    if files:
-        last = max(files, key=lambda file: file.offset)
-        end = last.offset + -(-last.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-        if len(os.pread(descriptor, tarfile.BLOCKSIZE, end)) < tarfile.BLOCKSIZE:
-            raise ValueError(f"{path} lacks the mark at its end: it is truncated, copy it anew")
-    return TarSource(descriptor, *without_top(path, files, folders))
+        yield from walk(inner, depth - 1)
 
 
-def without_top(
-    path: Path, files: list[File], folders: set[str]
-) -> tuple[tuple[File, ...], frozenset[str]]:
-    """Keep what lies in ``train/`` and ``val/``, and drop the one folder around them if any."""
-    paths = [file.name for file in files] + list(folders)
-    tops = {name.split("/")[0] for name in paths if is_visible(name)} - {"."}
-    skip = 0
-    if "train" not in tops:
-        top = tops.pop() if len(tops) == 1 else None
-        if not any(name.startswith(f"{top}/train/") for name in paths):
-            raise no_train(path, tops)
-        skip = len(f"{top}/")
-    inside = tuple(f"{part}/" for part in PARTS)
-    kept = [file._replace(name=file.name[skip:]) for file in files]
-    return (
-        tuple(file for file in kept if file.name.startswith(inside) and is_visible(file.name)),
-        frozenset(name[skip:] for name in folders if name[skip:].startswith(inside)),
-    )
+def find_folder(folder: Folder, path: str) -> Folder | None:
+    """Return the folder at a path below ``folder``, or None."""
+    found: Folder | None = folder
+    for part in path.split("/"):
+        found = found.folders.get(part) if found else None
+    return found
 
 
 def is_visible(name: str) -> bool:
-    """Whether no part of the path is hidden (macOS and notebooks leave hidden files behind)."""
-    return not any(part.startswith(".") for part in name.split("/"))
-
-
-def no_train(path: Path, found: object) -> ValueError:
-    """Build the error for a source without a training part."""
-    names = ", ".join(sorted(found)[:5]) or "nothing"  # type: ignore[call-overload]
-    return ValueError(
-        f"{path} has an unknown layout: expected train/<class>/<image> and val/<class>/<image>, "
-        f"with or without one folder around them, but at the top there is {names}"
-    )
+    """Whether a file or folder is not hidden (macOS and notebooks leave such behind)."""
+    return not name.startswith(".") and name != "__MACOSX"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from hdkd_dist.data.manifest import ImageFormat, Manifest, Split, read_manifest
 from hdkd_dist.data.preparing.beton import FieldOptions, Sample
 from hdkd_dist.data.staging import publish, staging_folder
 
+LARGE_SHARE = 0.25  # of the images, for meta-validation
+
 
 def draw_splits(
     labels: Sequence[int] | np.ndarray,
@@ -23,6 +26,7 @@ def draw_splits(
     seed: int,
     classes: Sequence[str] | None = None,
     excluded: Collection[int] = (),
+    held_out: str = "metaval",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw a training and a meta-validation split, stratified by class.
 
@@ -40,6 +44,7 @@ def draw_splits(
         classes: their names, for messages; also says how many classes there are.
         excluded: positions that are not drawn (corrupt images); the next ones of the class move up
             and no other image moves.
+        held_out: what the images of the second kind are for, "metaval" or "test".
 
     Returns:
         train, metaval: positions, ascending, int64.
@@ -48,11 +53,12 @@ def draw_splits(
         ValueError: numbers that make no sense, or a class with too few images.
     """
     check_whole("seed", seed, 0)
-    check_whole("metaval_per_class", metaval_per_class, 1)
+    flag = f"{held_out}_per_class"
+    check_whole(flag, metaval_per_class, 0 if held_out == "metaval" else 1)
     if per_class is not None and check_whole("per_class", per_class, 1) <= metaval_per_class:
         raise ValueError(
-            f"per_class is {per_class} and includes metaval_per_class = {metaval_per_class}: "
-            f"no image is left to train on; raise per_class or lower metaval_per_class"
+            f"per_class is {per_class} and includes {flag} = {metaval_per_class}: "
+            f"no image is left to train on; raise per_class or lower {flag}"
         )
     labels = np.asarray(labels)
     usable = np.ones(len(labels), bool)
@@ -71,12 +77,17 @@ def draw_splits(
             raise ValueError(
                 f"class {name!r} has {len(shuffled)} usable images"
                 + (f" ({bad} corrupt)" if bad else "")
-                + f", but {needed} are needed ({metaval_per_class} of them for meta-validation): "
-                f"lower --per_class or --metaval_per_class"
+                + f", but {needed} are needed ({metaval_per_class} of them for {held_out}): "
+                f"lower --per_class or --{flag}"
             )
         metaval.append(shuffled[:metaval_per_class])
         train.append(shuffled[metaval_per_class:per_class])
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(metaval))
+
+
+def find_undrawn(samples: int, *drawn: np.ndarray) -> np.ndarray:
+    """Return those positions of 0..``samples`` that are in none of ``drawn``, ascending, int64."""
+    return np.setdiff1d(np.arange(samples), np.concatenate(drawn))
 
 
 def check_whole(option: str, value: object, least: int) -> int:
@@ -127,8 +138,8 @@ def write_data_set(
     Args:
         out: the new folder. If it already holds the same job, nothing is done.
         job: everything that determines the content; compared with the manifest's.
-        splits: train, metaval and test; each a sequence of (image, label), the image [H,W,3] uint8
-            or a PIL image in RGB.
+        splits: train, metaval (unused where the job has ``metaval_per_class`` 0), test and perhaps
+            extra; each a sequence of samples.
         name, classes, image, augmentation, skipped: for the manifest, see ``Manifest``.
         options: how images are stored.
         workers: processes that encode; the content does not depend on it.
@@ -140,14 +151,18 @@ def write_data_set(
     if finished := find_finished(out, job):
         print(f"{out} is already prepared as asked: nothing to do")
         return finished
-    if empty := [split for split in manifests.SPLITS if len(splits[split]) == 0]:
+    if len(classes) < manifests.LEAST_CLASSES:
+        raise ValueError(f"there is no second class beside {', '.join(classes)}: give two or more")
+    left_out = {manifests.METAVAL} if job.get("metaval_per_class") == 0 else set()
+    names = manifests.in_order(set(splits) - left_out)
+    if empty := [split for split in names if len(splits[split]) == 0]:
         raise ValueError(f"the {empty[0]} split of {out} would be empty: give it images")
     with staging_folder(out) as folder:
         # Only now: FFCV takes seconds to import.
         from hdkd_dist.data.preparing.beton import write_beton
 
         written = {}
-        for split in manifests.SPLITS:
+        for split in names:
             path = folder / f"{split}.beton"
             write_beton(path, splits[split], options, workers)
             written[split] = describe(path, len(classes))
@@ -176,6 +191,26 @@ def summary(manifest: Manifest) -> str:
     """Say in one line what is in a data set."""
     counts = ", ".join(f"{split} {found.samples:,}" for split, found in manifest.splits.items())
     return f"{manifest.folder}: {manifest.name}, {len(manifest.classes)} classes, images: {counts}"
+
+
+def note_large_metaval(manifest: Manifest) -> list[str]:
+    """Return a note where meta-validation takes more than ``LARGE_SHARE`` of the images."""
+    counts = {name: split.samples for name, split in manifest.splits.items()}
+    metaval = counts.get(manifests.METAVAL, 0)
+    share = metaval / (counts["train"] + metaval)
+    if share <= LARGE_SHARE:
+        return []
+    return [
+        f"meta-validation has {share:.0%} of the images that are not for testing, and the network "
+        "is not trained on them: a lower --metaval_per_class leaves more"
+    ]
+
+
+def say(manifest: Manifest, notes: Sequence[str] = ()) -> None:
+    """Print a summary, and on stderr what a user should know."""
+    print(summary(manifest))
+    for note in [*notes, *note_large_metaval(manifest)]:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def describe(path: Path, classes: int) -> Split:

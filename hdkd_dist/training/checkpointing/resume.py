@@ -67,7 +67,7 @@ def check_fit(
         ValueError: if it differs without ``resume_changed``, or in what cannot change.
     """
     where = f"cannot continue {checkpoint.folder}"
-    splits = {name: split.sha256 for name, split in manifest.splits.items()}
+    splits = manifest.identity
     if others := [name for name in splits if splits[name] != checkpoint.data.get(name)]:
         raise ValueError(
             f"{where}: it was trained on other data ({others[0]} of {manifest.folder} has another "

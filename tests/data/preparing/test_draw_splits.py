@@ -24,6 +24,13 @@ def test_none_takes_all():
     assert per_class(metaval) == [5] * 4
 
 
+def test_without_metaval_all_images_train():
+    train, metaval = draw_splits(LABELS, None, 0, seed=0)
+    assert (train.tolist(), metaval.tolist()) == (list(range(120)), [])
+    train, metaval = draw_splits(LABELS, 20, 0, seed=0)
+    assert (per_class(train), len(metaval)) == ([20] * 4, 0)
+
+
 def test_the_seed_decides():
     first, again, other = (draw_splits(LABELS, 20, 5, seed) for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
@@ -79,7 +86,7 @@ def test_too_few_images_name_the_class_and_the_counts():
     ("numbers", "message"),
     [
         ((5, 5, 0), "per_class is 5 and includes metaval_per_class = 5"),
-        ((20, 0, 0), "--metaval_per_class is 0"),
+        ((20, -1, 0), "--metaval_per_class is -1"),
         ((20, 5, -1), "--seed is -1"),
         ((2.5, 1, 0), "--per_class is 2.5"),
         (("many", 1, 0), "--per_class is 'many'"),

@@ -1,6 +1,7 @@
 import io
 import os
 import pickle
+import resource
 import struct
 import tarfile
 
@@ -97,6 +98,40 @@ def test_images_are_the_archives(tmp_path, source, arguments, run_script, raw_sa
     assert len(found["train"] | found["metaval"]) == 32
 
 
+def test_the_extra_split_holds_what_is_left_over(
+    tmp_path, source, arguments, run_script, raw_samples
+):
+    status, out, _ = run_script("cifar100", "--source", source, *arguments, "--extra", "true")
+    assert status == 0
+    assert "train 20, metaval 12, test 12, extra 8" in out
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest.splits["extra"].per_class == (2,) * 4
+    plain = ["--out", tmp_path / "plain", *arguments[2:]]
+    assert run_script("cifar100", "--source", source, *plain)[0] == 0
+    without = read_manifest(tmp_path / "plain")
+    assert set(without.splits) == {"train", "metaval", "test"}
+    assert manifest.digest == without.digest  # results on the other splits can be compared
+    found = set()
+    for split in ("train", "metaval", "extra"):
+        images, labels = raw_samples(manifest.path(split))
+        keys = [image.transpose(2, 0, 1).tobytes() for image in images]
+        found |= set(zip(keys, labels, strict=True))
+    assert found == keys_of(PARTS["train"])  # 40 images in all: none is in two splits
+    status, out, _ = run_script("cifar100", "--source", source, *arguments, "--extra", "true")
+    assert (status, "already prepared" in out) == (0, True)
+
+
+def test_an_extra_split_needs_images_that_are_left_over(tmp_path, source, refuse):
+    flags = ["--out", tmp_path / "out", "--metaval_per_class", "3", "--extra", "true"]
+    assert "lower --per_class" in refuse("cifar100", "--source", source, *flags)
+
+
+def test_data_without_an_extra_split_are_not_those_with_one(source, arguments, run_script, refuse):
+    assert run_script("cifar100", "--source", source, *arguments)[0] == 0
+    message = refuse("cifar100", "--source", source, *arguments, "--extra", "true")
+    assert "extra (None there, True asked for)" in message
+
+
 def test_folder_archive_and_modern_pickles_are_the_same_data(
     tmp_path, source, arguments, run_script, raw_samples
 ):
@@ -189,6 +224,63 @@ def test_foreign_content_is_refused(tmp_path, arguments, refuse, changes, messag
     members = {name: data for name, data in members.items() if data is not None}
     source = archive(tmp_path / "foreign.tar.gz", members)
     assert message in refuse("cifar100", "--source", source, *arguments)
+
+
+# A few bytes that ask for a table of 2^30 entries, and for a buffer of as many bytes.
+GREEDY = {
+    "memo": pickle.PROTO + b"\x04" + pickle.EMPTY_DICT + pickle.LONG_BINPUT
+    + struct.pack("<I", 1 << 30) + pickle.STOP,
+    "text memo": pickle.EMPTY_DICT + pickle.PUT + b"1073741824\n" + pickle.STOP,
+    "buffer": pickle.PROTO + b"\x05" + pickle.BYTEARRAY8 + struct.pack("<Q", 1 << 30) + bytes(9),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", GREEDY)
+def test_pickles_that_ask_for_memory_they_do_not_fill(tmp_path, arguments, refuse, kind):
+    members = {name: pickle.dumps(part) for name, part in PARTS.items()} | {"train": GREEDY[kind]}
+    source = archive(tmp_path / "greedy.tar.gz", members)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "cannot read train in" in refuse("cifar100", "--source", source, *arguments)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
+
+
+def test_members_larger_than_any_official_one(tmp_path, arguments, refuse):
+    path = tmp_path / "large.tar"
+    with tarfile.open(path, "w") as tar:
+        entry = tarfile.TarInfo("cifar-100-python/train")
+        entry.size = 1 << 40
+        tar.addfile(entry)
+    assert "more than any in CIFAR-100" in refuse("cifar100", "--source", path, *arguments)
+
+
+def test_cifar10_beside_it(tmp_path, run_script, raw_samples, refuse):
+    def part(seed, per_class=6):
+        found = make_part(per_class, seed)
+        return {b"data": found[b"data"], b"labels": found[b"fine_labels"]}
+
+    batches = {f"data_batch_{number}": part(number) for number in range(1, 6)}
+    names = [b"airplane", b"bird", b"cat", b"dog"]
+    parts = {**batches, "test_batch": part(9, 3), "batches.meta": {b"label_names": names}}
+    members = {name: python2_pickle(content) for name, content in parts.items()}
+    source = archive(tmp_path / "cifar-10-python.tar.gz", members, folder="cifar-10-batches-py")
+    flags = ["--metaval_per_class", "5"]
+    status, out, _ = run_script("cifar10", "--source", source, "--out", tmp_path / "out", *flags)
+    assert status == 0
+    assert "cifar10, 4 classes, images: train 100, metaval 20, test 12" in out
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest.classes == ("airplane", "bird", "cat", "dog")
+    found = set()
+    for split in ("train", "metaval"):
+        images, labels = raw_samples(manifest.path(split))
+        keys = [image.transpose(2, 0, 1).tobytes() for image in images]
+        found |= set(zip(keys, labels, strict=True))
+    assert found == {
+        (row.tobytes(), label)
+        for content in batches.values()
+        for row, label in zip(content[b"data"], content[b"labels"], strict=True)
+    }
+    message = refuse("cifar100", "--source", source, "--out", tmp_path / "other", *flags)
+    assert "is not CIFAR-100: no train, test, meta in it" in message
 
 
 def test_sources_that_are_no_archive(tmp_path, arguments, refuse):
