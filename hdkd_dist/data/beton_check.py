@@ -5,16 +5,17 @@ FFCV believes a file's numbers: with wrong ones it reads outside its tables, or 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from ffcv.fields import IntField, RGBImageField
+from ffcv.fields.base import Field
 from ffcv.fields.rgb_image import IMAGE_MODES
 from ffcv.types import ALLOC_TABLE_TYPE, CURRENT_VERSION, HeaderType, get_metadata_type
 
 from hdkd_dist.data.manifest import AGAIN, Split
-from hdkd_dist.data.preparing.beton import describe
 
 
 def check_beton(path: Path, split: Split) -> None:
@@ -45,7 +46,7 @@ def check_tables(file: BinaryIO, size: int, split: Split) -> None:
         raise DamageError(
             f"it says it has {header['num_samples']:,} images, the manifest {split.samples:,}"
         )
-    expected = describe(fields)
+    expected = field_table(fields)
     if read(file, expected.dtype, len(expected)).tobytes() != expected.tobytes():
         raise DamageError("its fields are not image, label and index")
     metadata_type = get_metadata_type(list(fields.values()))
@@ -95,3 +96,14 @@ def read(file: BinaryIO, kind: np.dtype, number: int) -> np.ndarray:
     if len(data) < kind.itemsize * number:
         raise DamageError("it ends too early")
     return np.frombuffer(data, kind)
+
+
+def field_table(fields: Mapping[str, Field]) -> np.ndarray:
+    """Return FFCV's descriptions of ``fields``, from which a reader finds their decoders."""
+    type_ids = {kind: number for number, kind in TYPE_ID_HANDLER.items()}
+    descriptions = np.zeros(len(fields), FieldDescType)
+    for description, (name, field) in zip(descriptions, fields.items(), strict=True):
+        description["type_id"] = type_ids[type(field)]
+        description["name"][: len(name)] = np.frombuffer(name.encode("ascii"), np.uint8)
+        description["arguments"][:] = field.to_binary()[0]
+    return descriptions

@@ -8,7 +8,7 @@ file is the same, byte for byte, for any number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,10 @@ from typing import TypeAlias
 import cv2
 import numpy as np
 from ffcv.fields import IntField, RGBImageField
-from ffcv.fields.base import Field
 from ffcv.fields.rgb_image import IMAGE_MODES
 from ffcv.types import (
     ALLOC_TABLE_TYPE,
     CURRENT_VERSION,
-    TYPE_ID_HANDLER,
-    FieldDescType,
     HeaderType,
     get_metadata_type,
 )
@@ -32,6 +29,7 @@ from ffcv.writer import MAX_PAGE_SIZE, MIN_PAGE_SIZE
 from PIL import Image
 from tqdm import tqdm
 
+from hdkd_dist.data.beton_check import field_table
 from hdkd_dist.data.decoding import open_image, orientation_of
 from hdkd_dist.data.preparing.workers import ordered_map, progress_bar
 
@@ -177,7 +175,7 @@ def write_file(path: Path, encoder: Encoder, page_size: int, workers: int, progr
     header["num_fields"] = len(fields)
     header["page_size"] = page_size
     header["num_samples"] = samples
-    descriptions = describe(fields)
+    descriptions = field_table(fields)
     metadata = np.zeros(samples, get_metadata_type(list(fields.values())))
     table = np.zeros(samples, ALLOC_TABLE_TYPE)
     end = align_to_page(header.nbytes + descriptions.nbytes + metadata.nbytes, page_size)
@@ -200,17 +198,6 @@ def write_file(path: Path, encoder: Encoder, page_size: int, workers: int, progr
         file.write(table.tobytes())
         file.seek(0)
         file.write(header.tobytes() + descriptions.tobytes() + metadata.tobytes())
-
-
-def describe(fields: Mapping[str, Field]) -> np.ndarray:
-    """Return FFCV's descriptions of ``fields``, from which a reader finds their decoders."""
-    type_ids = {kind: number for number, kind in TYPE_ID_HANDLER.items()}
-    descriptions = np.zeros(len(fields), FieldDescType)
-    for description, (name, field) in zip(descriptions, fields.items(), strict=True):
-        description["type_id"] = type_ids[type(field)]
-        description["name"][: len(name)] = np.frombuffer(name.encode("ascii"), np.uint8)
-        description["arguments"][:] = field.to_binary()[0]
-    return descriptions
 
 
 def place(end: int, size: int, page_size: int) -> int:
