@@ -13,7 +13,14 @@ import numpy as np
 from ffcv.fields import IntField, RGBImageField
 from ffcv.fields.base import Field
 from ffcv.fields.rgb_image import IMAGE_MODES
-from ffcv.types import ALLOC_TABLE_TYPE, CURRENT_VERSION, HeaderType, get_metadata_type
+from ffcv.types import (
+    ALLOC_TABLE_TYPE,
+    CURRENT_VERSION,
+    TYPE_ID_HANDLER,
+    FieldDescType,
+    HeaderType,
+    get_metadata_type,
+)
 
 from hdkd_dist.data.manifest import AGAIN, Split
 

@@ -12,7 +12,7 @@ from noise_data import SIDE, prepare
 
 from hdkd_dist.data.beton_check import check_beton
 from hdkd_dist.data.manifest import read_manifest, write
-from hdkd_dist.data.streams import Reading, SplitReader
+from hdkd_dist.data.streams import ReadOptions, SplitReader
 
 METADATA = get_metadata_type([RGBImageField(), IntField(), IntField()])
 RECORDS = HeaderType.itemsize + 3 * (1 + 16 + 1024)  # after header and descriptions of fields
@@ -118,7 +118,7 @@ def test_readers_refuse_manifests_that_promise_more_than_the_file_has(copy):
     larger = replace(test, samples=test.samples + 64, per_class=counts)
     write(replace(copy, splits={**copy.splits, "test": larger}))
     manifest = read_manifest(copy.folder)
-    reading = Reading(torch.device("cpu"))
+    reading = ReadOptions(torch.device("cpu"))
     with pytest.raises(ValueError, match="it says it has 17 images, the manifest 81"):
         SplitReader(manifest, "test", image_size=SIDE, batch=8, reading=reading, augment=False)
 
