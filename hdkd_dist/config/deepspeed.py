@@ -77,7 +77,7 @@ def check_names(deepspeed: Mapping[str, Any], path: str | Path) -> None:
 
 
 def optimizers() -> dict[str, type[torch.optim.Optimizer]]:
-    """Those of torch, by name."""
+    """List torch's optimisers by name."""
     return {
         name: value
         for name, value in vars(torch.optim).items()
@@ -86,7 +86,7 @@ def optimizers() -> dict[str, type[torch.optim.Optimizer]]:
 
 
 def meant(word: str, known: Iterable[str]) -> str:
-    """The known name that a word is nearest to, as a question; the case makes no difference."""
+    """Ask whether the nearest known name was meant, in any case; "" where none is near."""
     by_lower = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), by_lower, n=1)
     return f": did you mean {by_lower[near[0]]}?" if near else ""
@@ -166,7 +166,7 @@ def online_fault(deepspeed: Mapping[str, Any]) -> str | None:
 
 
 def subsection(section: Mapping[str, Any], name: str, path: str | Path) -> Mapping[str, Any]:
-    """The object under a name; empty if there is none."""
+    """Return the object under a name; empty if there is none."""
     value = section.get(name, {})
     if not isinstance(value, Mapping):
         raise ValueError(f"{path}: {name} is {value!r} but must be a JSON object")
@@ -174,7 +174,7 @@ def subsection(section: Mapping[str, Any], name: str, path: str | Path) -> Mappi
 
 
 def resolve_batch(raw: Mapping[str, Any], world_size: int, path: str | Path) -> dict[str, Any]:
-    """DeepSpeed's part with all three batch sizes stated: B = micro × accumulation × ranks.
+    """State all three batch sizes in DeepSpeed's part: B = micro × accumulation × ranks.
 
     A micro-batch without accumulation steps is the most that a rank can take at a time: the more
     ranks there are, the fewer accumulation steps, and then the smaller micro-batches.

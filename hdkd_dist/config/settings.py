@@ -117,7 +117,7 @@ class Settings(Section):
         return METHODS[self.method].learns and not self.gamma.init.startswith("fixed:")
 
 
-# Settings that earlier versions had: what they did where nobody had set them, and what to do now.
+# Settings that earlier versions had: their defaults, and what to do now.
 RETIRED: dict[str, tuple[Any, str]] = {
     "gamma.train_part": (1.0, "leave it out: γ's derivative is taken on the whole training batch"),
     "gamma.solver": ("jvp", "leave it out: γ's derivative is exact, by forward mode"),
