@@ -20,9 +20,9 @@ TRACEBACK = "HDKD_TRACEBACK"  # environment variable: show where an error comes 
 def run(main: Callable[..., None], arguments: Sequence[str] | None = None) -> None:
     """Run ``main`` with the command line's flags as its keyword arguments.
 
-    A ``ValueError`` becomes one line on stderr and exit status 2; where the
-    reader of stdout has left, the program ends with status 1 and without a word. All flags are checked before
-    ``main`` starts: fire by itself would run it first and complain of a misspelt flag afterwards.
+    A ``ValueError`` becomes one line on stderr and exit status 2. Where the reader of stdout has
+    left, the program ends with status 1 and without a word. All flags are checked before ``main``
+    starts: fire by itself would run it first and complain of a misspelt flag afterwards.
 
     Args:
         main: the entry point; its signature is the command line, its docstring the help text.

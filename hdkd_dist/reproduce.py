@@ -138,7 +138,7 @@ def collect(
     asked = studies_named(table, ledger.scale) if table else ()
     folder = Path(str(write)) if write else ledger.place.out / "results"
     page = Path(str(claims)) if claims else folder / f"{ledger.scale.name}_claims.md"
-    written, pages = collecting.collect(replace(ledger, results=folder), page)
+    written, pages = collecting.collect_runs(replace(ledger, results=folder), page)
     for name in asked:
         print(pages.get(name, f"\n{name}: nothing at scale {scale}"))
     print(f"{len(ledger.records)} runs; written: {', '.join(map(str, written))}")

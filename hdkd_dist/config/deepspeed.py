@@ -1,16 +1,16 @@
-"""DeepSpeed's part of a configuration: what the γ step cannot work with, and the batch."""
+"""Check DeepSpeed's part of a configuration, and resolve the batch and the look-ahead."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from hdkd_dist.config.settings import Settings
+from hdkd_dist.config.spelling import did_you_mean
 from hdkd_dist.data.order import BatchShare
 from hdkd_dist.method.algorithm import LookAhead
 
@@ -56,40 +56,33 @@ def check_names(deepspeed: Mapping[str, Any], path: str | Path) -> None:
         ValueError: with the nearest known name.
     """
     for key in sorted(deepspeed.keys() - set(KEYS)):
-        if near := difflib.get_close_matches(key, KEYS, n=1, cutoff=SIMILAR):
-            raise ValueError(f"{path}: {key} is not a key of DeepSpeed: did you mean {near[0]}?")
+        if hint := did_you_mean(key, KEYS, SIMILAR):
+            raise ValueError(f"{path}: {key} is not a key of DeepSpeed{hint}")
     kind, params = deepspeed["optimizer"]["type"], deepspeed["optimizer"].get("params", {})
     if str(kind).lower() in OWN_OPTIMIZERS:
         return
-    known = optimizers()
+    known = torch_optimizers()
     if kind not in known:
         names = [*known, *(name.capitalize() for name in OWN_OPTIMIZERS)]
         raise ValueError(
             f"{path}: optimizer.type is {kind!r}, which neither torch.optim nor DeepSpeed has"
-            f"{meant(str(kind), names)}"
+            f"{did_you_mean(str(kind), names)}"
         )
     arguments = list(inspect.signature(known[kind]).parameters)[1:]
     if strays := [name for name in params if name not in arguments]:
         raise ValueError(
             f"{path}: optimizer.params.{strays[0]} is no argument of {kind}"
-            f"{meant(strays[0], arguments)} (known: {', '.join(arguments)})"
+            f"{did_you_mean(strays[0], arguments)} (known: {', '.join(arguments)})"
         )
 
 
-def optimizers() -> dict[str, type[torch.optim.Optimizer]]:
+def torch_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
     """List torch's optimisers by name."""
     return {
         name: value
         for name, value in vars(torch.optim).items()
         if inspect.isclass(value) and issubclass(value, torch.optim.Optimizer)
     }
-
-
-def meant(word: str, known: Iterable[str]) -> str:
-    """Ask whether the nearest known name was meant, in any case; "" where none is near."""
-    by_lower = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word.lower(), by_lower, n=1)
-    return f": did you mean {by_lower[near[0]]}?" if near else ""
 
 
 def check_engine(deepspeed: Mapping[str, Any], path: str | Path) -> None:

@@ -1,8 +1,7 @@
-"""A run's configuration: one JSON file with DeepSpeed's own keys and the section "hdkd"."""
+"""Load a run's configuration: one JSON file, DeepSpeed's own keys and the section "hdkd"."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import typing
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from hdkd_dist.config.deepspeed import check_engine, look_ahead_for, resolve_batch
 from hdkd_dist.config.settings import RETIRED, ScheduleSettings, Settings
+from hdkd_dist.config.spelling import did_you_mean
 from hdkd_dist.data.order import BatchShare
 from hdkd_dist.models import resolve
 
@@ -29,15 +29,14 @@ def explain(error: ValidationError) -> str:
         return f"{where} is no longer a setting: {advice[1]}"
     if fault["type"] == "extra_forbidden":
         known = list(fields_of(sections))
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
-        return f"{where} is not a setting: did you mean {near}? (known: {', '.join(known)})"
+        hint = did_you_mean(name, known, similarity=0)
+        return f"{where} is not a setting{hint} (known: {', '.join(known)})"
     if fault["type"] == "missing":
         return f"{where} is missing"
     if fault["type"] == "literal_error":
         expected = fault["ctx"]["expected"].replace(" or ", ", ").split(", ")
         known = [word.strip("'") for word in expected]
-        near = difflib.get_close_matches(str(fault["input"]), known, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
+        hint = did_you_mean(str(fault["input"]), known)
         return f"{where} is {fault['input']!r} but must be one of {', '.join(known)}{hint}"
     return f"{where} is {fault['input']!r}: {fault['msg'].lower()}"
 

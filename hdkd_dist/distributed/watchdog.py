@@ -105,7 +105,7 @@ UNTIMED = ("preparing", "finishing")  # activities that may take hours
 
 @dataclass
 class RankReport:
-    """Newest report of a rank and its age in rank 0's own rounds, for rank 0 may be suspended too."""
+    """Newest report of a rank; its age counts rank 0's own rounds, for rank 0 may be suspended."""
 
     report: str = ""
     count: int = -1
@@ -194,7 +194,7 @@ class Watchdog:
                     self._end(f"{LOST} 0 {lost}", speak=self._is_speaker)
 
     def _oversee(self) -> None:
-        """Leave if :meth:`_watch` hangs: it waits for the store of a stopped rank 0 without limit."""
+        """Leave if :meth:`_watch` hangs: it waits without limit for a stopped rank 0's store."""
         seen, silent = 0, 0
         while not self._closed.wait(self.round):
             silent = silent + 1 if self._rounds == seen else 0

@@ -192,7 +192,7 @@ class EvaluationData:
             return collect_outputs(lambda images: network(normalize(images)), batches())
 
     def images(self, split: str, positions: Sequence[int]) -> Tensor:
-        """Read some images of a split, [B, 3, H, W] uint8 on the CPU, in the order of ``positions``."""
+        """Read images of a split, [B, 3, H, W] uint8 on the CPU, in the order of ``positions``."""
         parts = self.reader(split).read(torch.tensor(positions).numpy())
         return torch.cat([part.images.cpu() for part in parts])
 

@@ -14,7 +14,7 @@ from hdkd_dist.evaluation.thresholds import (
     SEARCHES,
     budget_rows,
     budgets_between,
-    gains,
+    paired_gains,
 )
 from hdkd_dist.inference.confidence import (
     CONFIDENCES,
@@ -124,7 +124,7 @@ def budgeted_results(evaluation: Evaluation, search: str = DEFAULT_SEARCH) -> Re
         "search": {
             "default": search,
             "gain": {
-                name: gains(evaluation.test, ours[COMPARED], rows[COMPARED])
+                name: paired_gains(evaluation.test, ours[COMPARED], rows[COMPARED])
                 for name, rows in by_search.items()
             },
         },
@@ -178,7 +178,9 @@ def best_of_networks(
     Returns:
         rows of those tables, with ``network``; their test accuracy is the paper's curve.
     """
-    rows: list[NetworkRow] = [{**row, "network": name} for name, table in networks.items() for row in table]
+    rows: list[NetworkRow] = [
+        {**row, "network": name} for name, table in networks.items() for row in table
+    ]
     budgets = [row["budget_mmac"] for row in rows]
     best: list[NetworkRow] = []
     for budget in budgets_between([min(budgets), max(budgets)]).tolist():

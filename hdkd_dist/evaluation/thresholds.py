@@ -119,7 +119,7 @@ def worth_of(confidence: Tensor, worth: Tensor, shares: Tensor) -> Tensor:
 
 
 def log_odds(shares: Tensor) -> Tensor:
-    """Return the log odds of leaving at each exit but the last, once there: [..., K] → [..., K-1]."""
+    """Return the log odds to leave at each exit but the last, once there: [..., K] → [..., K-1]."""
     after = shares.flip(-1).cumsum(dim=-1).flip(-1)[..., 1:]
     tiny = 1e-12
     return (shares[..., :-1].clamp_min(tiny) / after.clamp_min(tiny)).log()
@@ -190,7 +190,7 @@ def budget_rows(
     return [cast(BudgetRow, dict(zip(columns, row, strict=True))) for row in rows]
 
 
-def gains(
+def paired_gains(
     test: Judged, rows: Sequence[BudgetRow], others: Sequence[BudgetRow], seed: int = 0
 ) -> list[Gain]:
     """Compare how often ``rows`` and ``others`` are right, with the noise of the test split.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,9 @@ def record_of(trial: Trial, folder: Path, data: str) -> Record:
         last = len(budgeted) - 1
         chosen = [budgeted[round(i * last / BUDGETS)] for i in range(BUDGETS + 1)]
         columns = ("budget_mmac", "mmac", "val_mmac", "val_top1", "val_top5", "top1", "top5")
-        kept["budgeted"] = [{key: row[key] for key in columns if key in row} for row in chosen]
+        kept["budgeted"] = [
+            {key: value for key, value in row.items() if key in columns} for row in chosen
+        ]
     place = {key: str(getattr(trial, key)) for key in PLACE}
     curve = curve_of(steps) if keeps_curve(trial) else []
     return Record(trial.name, trial.identity, place, to_values(kept), curve, data)
@@ -188,7 +190,9 @@ def read_records(results: Path, scale: str) -> dict[str, Record]:
     """Read what is known of a scale, by name; empty if there is nothing yet."""
     curves: dict[str, list[dict[str, float]]] = {}
     for row in read_rows(results / f"{scale}_gamma.csv"):
-        point: Values = {key: parse_cell(text) for key, text in row.items() if text and key != "name"}
+        point: Values = {
+            key: parse_cell(text) for key, text in row.items() if text and key != "name"
+        }
         curves.setdefault(row["name"], []).append(point)
     records = {}
     for row in read_rows(results / f"{scale}.csv"):

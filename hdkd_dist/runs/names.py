@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hdkd_dist.runs.results import GammaEntries
 
 # Groups: a value is called "<group>/<member>", as W&B has it.
 LOSS = "loss"  # members as in LossLayout: ce_1, kd_3_to_1, …
@@ -59,7 +62,7 @@ def losses(group: str, names: Iterable[str]) -> dict[str, tuple[int | None, int]
     return places
 
 
-def gamma_by_name(gamma: Mapping[str, Sequence], names: Iterable[str]) -> dict[str, float]:
+def gamma_by_name(gamma: GammaEntries, names: Iterable[str]) -> dict[str, float]:
     """Pick from a γ of ``results.json`` (``ce`` [K], ``kd`` [K, K]) the entries ``names`` names."""
     ce, kd = gamma["ce"], gamma["kd"]
     return {
@@ -78,7 +81,7 @@ def flatten(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 
 def display(name: str) -> str:
-    """Write a name for people: ``gamma/kd_3_to_1`` → ``KD 3→1``, ``val/top1/exit_2`` → ``exit 2``."""
+    """Write ``gamma/kd_3_to_1`` as ``KD 3→1`` and ``val/top1/exit_2`` as ``exit 2``."""
     member = name.rpartition("/")[2]
     if member.startswith("exit_"):
         return member.replace("_", " ")

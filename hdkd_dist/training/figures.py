@@ -34,12 +34,15 @@ def draw_accuracy(results: Results, file: Path) -> None:
     """Draw the accuracy of every exit against the multiply-adds it takes to reach it."""
     exits = results["exits"]
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for key, label, style in (("top1", "test", "o-"), ("val_top1", "validation", "s--")):
-        if key in exits[0]:
-            axes.plot([e["mmac"] for e in exits], [e[key] for e in exits], style, label=label)
-    for e in exits:
-        place = (e["mmac"], e.get("top1", e["val_top1"]))
-        axes.annotate(f"exit {e['exit']}", place, (4, -12), textcoords="offset points", fontsize=8)
+    mmac = [row["mmac"] for row in exits]
+    if "top1" in exits[0]:
+        axes.plot(mmac, [row["top1"] for row in exits], "o-", label="test")
+    axes.plot(mmac, [row["val_top1"] for row in exits], "s--", label="validation")
+    for row in exits:
+        place = (row["mmac"], row.get("top1", row["val_top1"]))
+        axes.annotate(
+            f"exit {row['exit']}", place, (4, -12), textcoords="offset points", fontsize=8
+        )
     axes.set_xlabel("multiply-adds per image (millions)")
     axes.set_ylabel("top-1 accuracy (%)")
     title = METHODS[results["method"]].title

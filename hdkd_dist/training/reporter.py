@@ -88,9 +88,7 @@ class Reporter:
         shown = " ".join(f"{value:.2f}" for value in top1)
         self._bar.write(f"epoch {epoch + 1}/{self.epochs}  validation top-1 per exit: {shown}")
 
-    def finish(
-        self, step: int, rows: Sequence[ExitRow], pictures: Sequence[Path]
-    ) -> None:
+    def finish(self, step: int, rows: Sequence[ExitRow], pictures: Sequence[Path]) -> None:
         """Record the final accuracies, from the rows of ``results.json``, and the pictures."""
         if self.tracker is None:
             return
