@@ -56,11 +56,15 @@ def complete_environment() -> None:
                 f"{variable} is {os.environ[variable]} but RANK is not set: each task needs RANK, "
                 "LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT"
             )
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    os.environ.update(alone, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
+
+
+def free_port() -> int:
+    """Find a TCP port of this host that no process listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-    os.environ.update(alone, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        return probe.getsockname()[1]
 
 
 class RankFault(ValueError):

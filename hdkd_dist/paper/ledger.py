@@ -11,6 +11,7 @@ from hdkd_dist.data.manifest import read_manifest
 from hdkd_dist.paper.records import DONE, Record, lay_out, read_records, record_of, write_records
 from hdkd_dist.paper.scales import Scale
 from hdkd_dist.paper.trials import Folders, Source, Trial
+from hdkd_dist.runs.folder import replace_file
 
 
 @dataclass
@@ -93,7 +94,7 @@ class FinishedMark:
 def mark_done(trial: Trial, place: Folders) -> None:
     """Note that a run is trained and evaluated, as what and on which data."""
     mark = FinishedMark(trial.identity, digest_in(place.data_set(trial)))
-    (place.run(trial) / DONE).write_text(json.dumps(asdict(mark)) + "\n", encoding="utf-8")
+    replace_file(place.run(trial) / DONE, json.dumps(asdict(mark)) + "\n")
 
 
 def read_done(folder: Path) -> FinishedMark | None:

@@ -37,7 +37,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def read_events(folder: Path) -> tuple[list[dict[str, Any]], int]:
-    """Do as :func:`read_metrics`, and count the lines that hold no event.
+    """Read the events as :func:`read_metrics`, and count the lines that hold none.
 
     A killed run leaves a line without its end. No step is there twice: a resumed run first cuts the
     file to what it was at the checkpoint.

@@ -88,7 +88,7 @@ def test_weights_over_time_are_changes_since_the_start(runs):
     assert heat.x == (2, 4, 6, 8, 10, 12)
     rows = dict(zip(heat.y, heat.z, strict=True))
     assert list(rows["CE 1 (1.00)"]) == pytest.approx([0.01 * s for s in heat.x], abs=1e-5)
-    assert list(rows["KD 2→1 (0.50)"]) == pytest.approx([0.04 * s for s in heat.x], abs=1e-5)
+    assert list(rows["KD 2→1 (1.00)"]) == pytest.approx([0.04 * s for s in heat.x], abs=1e-5)
     assert heat.zmax == -heat.zmin == pytest.approx(0.06 * 12, abs=1e-5)
     assert comparison.run_gamma(runs[2], 500) is None  # nothing moves
 

@@ -28,7 +28,7 @@ def test_finished_run(tmp_path):
     assert run.speed("images_per_s") == 123
     assert run.hours == 2
     assert run.learns
-    assert run.gamma_start["gamma/kd_3_to_1"] == 0.5
+    assert run.gamma_start["gamma/kd_3_to_1"] == 1
     assert run.notes == []
 
 
