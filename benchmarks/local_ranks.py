@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from hdkd_dist.distributed.ranks import free_port
 
 ROOT = Path(__file__).parents[1]
 TRAIN = ROOT / "hdkd_dist/train.py"
@@ -30,18 +31,15 @@ class LocalRanks:
         before: Callable[[], None] | None = None,
         **environment: str,
     ):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
         shared = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": "1",
-            "NUMBA_OPT": "0",  # FFCV's code is compiled anew in each process: quickly, then
+            "NUMBA_OPT": "0",  # FFCV's code is compiled again in each process: quickly, then
             "WORLD_SIZE": str(ranks),
             "LOCAL_SIZE": str(ranks),
             "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
+            "MASTER_PORT": str(free_port()),
             **environment,
         }
         self.logs = [folder / f"rank{rank}.log" for rank in range(ranks)]

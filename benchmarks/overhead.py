@@ -48,14 +48,14 @@ def train(ds_config: str, data: str | None, out: Path, epochs: int) -> dict[str,
     from hdkd_dist.config.load import load_config
     from hdkd_dist.distributed import signals
     from hdkd_dist.training import measure
-    from hdkd_dist.training.checkpointing.saver import Keeper
+    from hdkd_dist.training.checkpointing.saver import Saver
     from hdkd_dist.training.reporter import Reporter
     from hdkd_dist.training.run import execute
 
     timed(measure, "squared_norm", "norm of the gradient")
     timed(Reporter, "step", "records (metrics.jsonl, W&B)")
-    timed(Keeper, "attend", "votes and the watch")
-    timed(Keeper, "save", "checkpoints")
+    timed(Saver, "after_step", "votes and the watch")
+    timed(Saver, "save", "checkpoints")
     overrides = {
         "hdkd.run.out": str(out),
         "hdkd.run.test": False,

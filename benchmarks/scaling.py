@@ -15,7 +15,6 @@ import dataclasses
 import json as json_format
 import multiprocessing
 import os
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -30,6 +29,7 @@ from scaling_tables import print_tables
 
 from hdkd_dist import cli
 from hdkd_dist.config.settings import GammaSettings
+from hdkd_dist.distributed.ranks import free_port
 
 MODELLED = "msdnet-imagenet-4"
 GPUS = [2**k for k in range(3, 11)]
@@ -66,13 +66,10 @@ def asked(processes: Sequence[Process], *request: Any) -> list[Any]:
 
 def start(preset: str, micro_batch: int) -> tuple[list[Process], list[Process]]:
     """Two single ranks, one per core, and two ranks of one run on the same cores."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
         raise ValueError("weak scaling from 1 to 2 ranks needs two cores, and there is one")
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     single = [Process(core, {}, preset, micro_batch) for core in cores]
     pair = [
         Process(core, {**shared, "RANK": str(r), "LOCAL_RANK": str(r)}, preset, micro_batch)

@@ -17,7 +17,7 @@ from collectives import Calls, recording_collectives, repeat
 from hdkd_dist.config.load import Config, load_config
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.distributed import ranks
-from hdkd_dist.distributed.ranks import NOTHING, Ballot
+from hdkd_dist.distributed.ranks import NOTHING, DelayedMax
 from hdkd_dist.method.algorithm import Algorithm, Batch
 from hdkd_dist.models import build, resolve
 from hdkd_dist.training.engine import build_engine, joined_ranks
@@ -55,7 +55,7 @@ class Trainee:
     log_every: int
     steps: int = 0
 
-    def step(self, train: Batch, metaval: Batch, ballot: Ballot) -> None:
+    def step(self, train: Batch, metaval: Batch, wishes: DelayedMax) -> None:
         """One step as the trainer takes it, with all that the ranks tell each other."""
         algorithm, weights = self.algorithm, self.algorithm.weights
         if weights.learns and self.steps % self.every == 0:
@@ -68,7 +68,7 @@ class Trainee:
         self.meter.add(self.steps, seen, weights.gamma, len(train[0][1]))
         if self.steps % self.log_every == 0:
             self.meter.read()
-        ballot.cast(NOTHING)
+        wishes.exchange(NOTHING)
 
 
 class ScalingRank:
@@ -82,7 +82,7 @@ class ScalingRank:
         normalize = Normalize.of([0.5] * 3, [0.25] * 3, CPU)
         self.size = micro_batch
         self.side = resolve(preset, {}).input_size
-        self.ballot = Ballot()
+        self.wishes = DelayedMax()
         self.trainees = {
             mode: Trainee(
                 build_algorithm(
@@ -109,7 +109,7 @@ class ScalingRank:
         """Some steps."""
         train, metaval = self.batch(size, 0), self.batch(size, 1)
         for _ in range(steps):
-            self.trainees[mode].step(train, metaval, self.ballot)
+            self.trainees[mode].step(train, metaval, self.wishes)
 
     def count(self, mode: str) -> Calls:
         """The collectives from one record to the next; few images do, for they are not sent."""

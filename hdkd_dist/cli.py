@@ -20,15 +20,15 @@ TRACEBACK = "HDKD_TRACEBACK"  # environment variable: show where an error comes 
 def run(main: Callable[..., None], arguments: Sequence[str] | None = None) -> None:
     """Run ``main`` with the command line's flags as its keyword arguments.
 
-    A ``ValueError`` becomes one line on stderr and exit status 2; output that nobody reads any more
-    ends the program with status 1 and without a word. All flags are checked before
-    ``main`` starts: fire by itself would run it first and complain of a misspelt flag afterwards.
+    A ``ValueError`` becomes one line on stderr and exit status 2. Where the reader of stdout has
+    left, the program ends with status 1 and without a word. All flags are checked before ``main``
+    starts: fire by itself would run it first and complain of a misspelt flag afterwards.
 
     Args:
         main: the entry point; its signature is the command line, its docstring the help text.
         arguments: the command line without the program's name; default ``sys.argv[1:]``.
     """
-    call: dict[str, object] = {}
+    call: dict[str, Callable[[], None]] = {}
 
     @functools.wraps(main)
     def record(*positional, **flags) -> None:
@@ -56,14 +56,14 @@ def run(main: Callable[..., None], arguments: Sequence[str] | None = None) -> No
 
 
 def reader_has_left(file: int) -> bool:
-    """Whether the open ``file`` is a pipe that nobody reads any more (``... | head``)."""
+    """Tell whether the open ``file`` is a pipe whose reader has left (``... | head``)."""
     watch = select.poll()
     watch.register(file, 0)
     return any(event & select.POLLERR for _, event in watch.poll(0))
 
 
 def run_command(commands: Mapping[str, Callable[..., None]]) -> None:
-    """Run that of several entry points which the first word names, with the flags behind it."""
+    """Dispatch to the entry point that the first word names; the other words are its flags."""
     name, *words = sys.argv[1:] or [""]
     if name not in commands:
         known = ", ".join(commands)
@@ -107,7 +107,7 @@ def leaving_at_once() -> Iterator[None]:
 
 
 def switch(flag: str, value: object) -> bool:
-    """A flag that is true or false; fire knows only the spellings True and False.
+    """Read a flag that is true or false; fire knows only the spellings True and False.
 
     Raises:
         ValueError: for anything else.
@@ -119,13 +119,13 @@ def switch(flag: str, value: object) -> bool:
 
 
 def words(value: object) -> list[str]:
-    """The words of ``--seeds "0 1"`` or ``--seeds 0,1``, whatever fire has made of them."""
+    """Split ``--seeds "0 1"`` or ``--seeds 0,1`` into words, whatever fire has made of them."""
     parts = value if isinstance(value, list | tuple) else str(value).replace(",", " ").split()
     return [str(part) for part in parts]
 
 
 def list_flags(main: Callable[..., None]) -> list[str]:
-    """The flags of ``main`` that take several words: its sequences of strings."""
+    """List the flags of ``main`` that take several words: its sequences of strings."""
     kinds = typing.get_type_hints(main)
     return [f"--{name}" for name, kind in kinds.items() if kind == Sequence[str]]
 

@@ -118,7 +118,7 @@ def collect(
     write: str | None = None,
     claims: str | None = None,
 ) -> None:
-    """Gather finished runs and write tables, claims and figures anew.
+    """Gather finished runs and write tables, claims and figures again.
 
     Args:
         table: whose tables are also printed; all are written.
@@ -138,7 +138,7 @@ def collect(
     asked = studies_named(table, ledger.scale) if table else ()
     folder = Path(str(write)) if write else ledger.place.out / "results"
     page = Path(str(claims)) if claims else folder / f"{ledger.scale.name}_claims.md"
-    written, pages = collecting.collect(replace(ledger, results=folder), page)
+    written, pages = collecting.collect_runs(replace(ledger, results=folder), page)
     for name in asked:
         print(pages.get(name, f"\n{name}: nothing at scale {scale}"))
     print(f"{len(ledger.records)} runs; written: {', '.join(map(str, written))}")
@@ -205,10 +205,10 @@ def asked_part(part: str | None) -> tuple[int, int]:
         return index, parts
     if part is None:
         return 0, 1
-    index, slash, parts = str(part).partition("/")
-    if not (slash and index.isdigit() and parts.isdigit() and int(index) < int(parts)):
+    i, slash, n = str(part).partition("/")
+    if not (slash and i.isdigit() and n.isdigit() and int(i) < int(n)):
         raise ValueError(f"--part must be i/n with i from 0 to n-1, not {part!r}")
-    return int(index), int(parts)
+    return int(i), int(n)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

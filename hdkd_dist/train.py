@@ -36,7 +36,7 @@ def main(
         epochs: of the whole schedule; milestones and warm-up scale along.
         test: whether the test split is evaluated at the end.
         resume: auto continues the run in its folder if it is unfinished; a checkpoint's or a run's
-            folder is continued from; never moves an earlier run aside and begins anew.
+            folder is continued from; never moves an earlier run aside and starts again.
         resume_changed: continue although the configuration is another.
         check: only check the configuration and the data, for WORLD_SIZE ranks.
         set: any other setting, as section.name=value; may be repeated.

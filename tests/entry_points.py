@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from hdkd_dist.distributed.ranks import free_port
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -46,7 +47,5 @@ def call(
 def deepspeed(ranks: int) -> list[str]:
     """The launcher that is installed beside this Python."""
     program = str(Path(sys.executable).with_name("deepspeed"))
-    with socket.socket() as probe:  # its default port may be another run's
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return [program, "--master_port", str(port), "--num_accelerators", str(ranks)]
+    port = str(free_port())  # its default port may be another run's
+    return [program, "--master_port", port, "--num_accelerators", str(ranks)]

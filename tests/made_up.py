@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hdkd_dist.paper.records import Record, flattened
+from hdkd_dist.paper.records import Record, to_values
 from hdkd_dist.paper.scales import SCALES
 from hdkd_dist.paper.trials import Trial
 
@@ -38,7 +38,7 @@ def record(
         tree["budgeted"] = [{"mmac": 1.0 * i, **accuracies(a)} for i, a in costs]
     place = {key: str(getattr(trial, key)) for key in ("method", "size", "variant", "seed")}
     curve = [{"step": 10, "gamma_sum_ratio": 1.2, "gamma/ce_1": 1.1}]
-    return Record(trial.name, trial.identity, place, flattened(tree), curve)
+    return Record(trial.name, trial.identity, place, to_values(tree), curve)
 
 
 def accuracies(top1: float) -> dict[str, float]:

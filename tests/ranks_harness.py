@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+
+from hdkd_dist.distributed.ranks import free_port
 
 
 def _rank(
@@ -34,10 +35,7 @@ def _rank(
 
 def on_ranks(world_size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
     """``function(*arguments)`` on each of ``world_size`` ranks; its results, by rank."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_rank, (world_size, port, folder, function, arguments), nprocs=world_size)
+        mp.spawn(_rank, (world_size, free_port(), folder, function, arguments), nprocs=world_size)
         files = [Path(folder, str(rank)) for rank in range(world_size)]
         return [torch.load(file, weights_only=False) for file in files]  # of our own making

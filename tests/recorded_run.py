@@ -76,8 +76,13 @@ def record_run(
                 "method": chosen.method,
                 "dataset": "digits",
                 "exits": rows,
-                "gamma": gamma_record(weights, layout),
-                "train": {"images_per_s": 123.0, "wait_fraction": 0.25, "seconds": 7200.0},
+                "gamma": gamma_record(weights, layout, sha256_by_rank=[]),
+                "train": {
+                    "steps": epochs * STEPS,
+                    "images_per_s": 123.0,
+                    "wait_fraction": 0.25,
+                    "seconds": 7200.0,
+                },
             },
         )
         reporter.finish(epochs * STEPS, rows, [])

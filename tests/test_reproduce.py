@@ -15,7 +15,7 @@ from hdkd_dist.data.preparing.digits import prepare_digits
 from hdkd_dist.paper.execution import execute
 from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.scales import Bench, Scale
-from hdkd_dist.paper.trials import Place, Trial
+from hdkd_dist.paper.trials import Folders, Trial
 from hdkd_dist.reproduce import COMMANDS, asked_part, collect, plan, task
 
 
@@ -129,7 +129,7 @@ def test_a_run_from_start_to_end(tmp_path):
     prepare_digits(tmp_path / "data/digits")
     bench = Bench("digits", str(file), ("full",), (), "full", {})
     scale = Scale("tiny", {"digits": bench}, (0,), (0,), tuned=False)
-    ledger = Ledger.read(scale, Place(tmp_path / "data", tmp_path / "runs"), tmp_path / "results")
+    ledger = Ledger.read(scale, Folders(tmp_path / "data", tmp_path / "runs"), tmp_path / "results")
     trial = Trial("tiny", bench, "full", "hdkd", test=False)
     assert execute(lambda: [trial], ledger, jobs=1, launcher=[sys.executable]) == {}
     record = ledger.records["digits-hdkd-seed0"]

@@ -1,16 +1,16 @@
-"""DeepSpeed's part of a configuration: what the γ step cannot work with, and the batch."""
+"""Check DeepSpeed's part of a configuration, and resolve the batch and the look-ahead."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from hdkd_dist.config.settings import Settings
+from hdkd_dist.config.spelling import did_you_mean
 from hdkd_dist.data.order import BatchShare
 from hdkd_dist.method.algorithm import LookAhead
 
@@ -56,40 +56,33 @@ def check_names(deepspeed: Mapping[str, Any], path: str | Path) -> None:
         ValueError: with the nearest known name.
     """
     for key in sorted(deepspeed.keys() - set(KEYS)):
-        if near := difflib.get_close_matches(key, KEYS, n=1, cutoff=SIMILAR):
-            raise ValueError(f"{path}: {key} is not a key of DeepSpeed: did you mean {near[0]}?")
+        if hint := did_you_mean(key, KEYS, SIMILAR):
+            raise ValueError(f"{path}: {key} is not a key of DeepSpeed{hint}")
     kind, params = deepspeed["optimizer"]["type"], deepspeed["optimizer"].get("params", {})
     if str(kind).lower() in OWN_OPTIMIZERS:
         return
-    known = optimizers()
+    known = torch_optimizers()
     if kind not in known:
         names = [*known, *(name.capitalize() for name in OWN_OPTIMIZERS)]
         raise ValueError(
             f"{path}: optimizer.type is {kind!r}, which neither torch.optim nor DeepSpeed has"
-            f"{meant(str(kind), names)}"
+            f"{did_you_mean(str(kind), names)}"
         )
     arguments = list(inspect.signature(known[kind]).parameters)[1:]
     if strays := [name for name in params if name not in arguments]:
         raise ValueError(
             f"{path}: optimizer.params.{strays[0]} is no argument of {kind}"
-            f"{meant(strays[0], arguments)} (known: {', '.join(arguments)})"
+            f"{did_you_mean(strays[0], arguments)} (known: {', '.join(arguments)})"
         )
 
 
-def optimizers() -> dict[str, type[torch.optim.Optimizer]]:
-    """Those of torch, by name."""
+def torch_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
+    """List torch's optimisers by name."""
     return {
         name: value
         for name, value in vars(torch.optim).items()
         if inspect.isclass(value) and issubclass(value, torch.optim.Optimizer)
     }
-
-
-def meant(word: str, known: Iterable[str]) -> str:
-    """The known name that a word is nearest to, as a question; the case makes no difference."""
-    by_lower = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word.lower(), by_lower, n=1)
-    return f": did you mean {by_lower[near[0]]}?" if near else ""
 
 
 def check_engine(deepspeed: Mapping[str, Any], path: str | Path) -> None:
@@ -166,7 +159,7 @@ def online_fault(deepspeed: Mapping[str, Any]) -> str | None:
 
 
 def subsection(section: Mapping[str, Any], name: str, path: str | Path) -> Mapping[str, Any]:
-    """The object under a name; empty if there is none."""
+    """Return the object under a name; empty if there is none."""
     value = section.get(name, {})
     if not isinstance(value, Mapping):
         raise ValueError(f"{path}: {name} is {value!r} but must be a JSON object")
@@ -174,7 +167,7 @@ def subsection(section: Mapping[str, Any], name: str, path: str | Path) -> Mappi
 
 
 def resolve_batch(raw: Mapping[str, Any], world_size: int, path: str | Path) -> dict[str, Any]:
-    """DeepSpeed's part with all three batch sizes stated: B = micro × accumulation × ranks.
+    """State all three batch sizes in DeepSpeed's part: B = micro × accumulation × ranks.
 
     A micro-batch without accumulation steps is the most that a rank can take at a time: the more
     ranks there are, the fewer accumulation steps, and then the smaller micro-batches.

@@ -1,8 +1,7 @@
-"""A run's configuration: one JSON file with DeepSpeed's own keys and the section "hdkd"."""
+"""Load a run's configuration: one JSON file, DeepSpeed's own keys and the section "hdkd"."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import typing
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from hdkd_dist.config.deepspeed import check_engine, look_ahead_for, resolve_batch
 from hdkd_dist.config.settings import RETIRED, ScheduleSettings, Settings
+from hdkd_dist.config.spelling import did_you_mean
 from hdkd_dist.data.order import BatchShare
 from hdkd_dist.models import resolve
 
@@ -21,7 +21,7 @@ SECTION = "hdkd"
 
 
 def explain(error: ValidationError) -> str:
-    """The first fault of a configuration in one line, with the nearest known name."""
+    """Explain the first fault of a configuration in one line, with the nearest known name."""
     fault = error.errors()[0]
     sections, name = locate(fault["loc"])
     where = ".".join([SECTION, *sections, name])
@@ -29,21 +29,20 @@ def explain(error: ValidationError) -> str:
         return f"{where} is no longer a setting: {advice[1]}"
     if fault["type"] == "extra_forbidden":
         known = list(fields_of(sections))
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
-        return f"{where} is not a setting: did you mean {near}? (known: {', '.join(known)})"
+        hint = did_you_mean(name, known, similarity=0)
+        return f"{where} is not a setting{hint} (known: {', '.join(known)})"
     if fault["type"] == "missing":
         return f"{where} is missing"
     if fault["type"] == "literal_error":
         expected = fault["ctx"]["expected"].replace(" or ", ", ").split(", ")
         known = [word.strip("'") for word in expected]
-        near = difflib.get_close_matches(str(fault["input"]), known, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
+        hint = did_you_mean(str(fault["input"]), known)
         return f"{where} is {fault['input']!r} but must be one of {', '.join(known)}{hint}"
     return f"{where} is {fault['input']!r}: {fault['msg'].lower()}"
 
 
 def locate(place: Sequence[int | str]) -> tuple[list[str], str]:
-    """pydantic's location of a fault → the path of sections and the setting's name."""
+    """Turn pydantic's location of a fault into the path of sections and the setting's name."""
     sections: list[str] = []
     for name in map(str, place):
         field = fields_of(sections).get(name)
@@ -54,7 +53,7 @@ def locate(place: Sequence[int | str]) -> tuple[list[str], str]:
 
 
 def fields_of(sections: Sequence[str]) -> Mapping[str, Any]:
-    """The settings in the section of :class:`Settings` at a path."""
+    """List the settings in the section of :class:`Settings` at a path."""
     model: type[BaseModel] = Settings
     for name in sections:
         model = typing.cast(type[BaseModel], model.model_fields[name].annotation)
@@ -62,7 +61,7 @@ def fields_of(sections: Sequence[str]) -> Mapping[str, Any]:
 
 
 def is_section(annotation: Any) -> bool:
-    """Whether a setting's type is itself a group of settings."""
+    """Tell whether a setting's type is itself a group of settings."""
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
@@ -75,7 +74,7 @@ class Config:
 
     @property
     def share(self) -> BatchShare:
-        """The training batch as one rank sees it (rank 0; see ``dataclasses.replace``)."""
+        """Describe the training batch as rank 0 sees it; ``dataclasses.replace`` gives others."""
         return BatchShare(
             batch=self.deepspeed["train_batch_size"],
             accumulation=self.deepspeed["gradient_accumulation_steps"],
@@ -84,8 +83,19 @@ class Config:
             // self.deepspeed["train_micro_batch_size_per_gpu"],
         )
 
+    @property
+    def out(self) -> str:
+        """Return the run's folder, which :func:`load_config` has filled in.
+
+        Raises:
+            ValueError: if it is not filled in.
+        """
+        if self.hdkd.run.out is None:
+            raise ValueError("hdkd.run.out is not set: give --out")
+        return self.hdkd.run.out
+
     def as_json(self) -> dict[str, Any]:
-        """The file that repeats the run."""
+        """Return the content of a file that repeats the run."""
         return {**self.deepspeed, SECTION: self.hdkd.model_dump(mode="json")}
 
 
@@ -135,7 +145,7 @@ def load_config(
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file."""
+    """Read the object in a JSON file."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -159,7 +169,7 @@ def override(raw: dict[str, Any], key: str, value: Any) -> None:
 
 
 def parse_settings(words: Sequence[str]) -> dict[str, Any]:
-    """``["hdkd.gamma.lr=0.01", …]`` → ``{"hdkd.gamma.lr": 0.01, …}``; values are JSON or text."""
+    """Parse ``["hdkd.gamma.lr=0.01", …]`` to ``{"hdkd.gamma.lr": 0.01, …}``: JSON or text."""
     settings = {}
     for word in words:
         key, equals, text = str(word).partition("=")
@@ -173,7 +183,7 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
 
 
 def scaled_schedule(schedule: ScheduleSettings, epochs: int) -> ScheduleSettings:
-    """A schedule stretched or shrunk to another number of epochs, milestones and warm-up along."""
+    """Stretch or shrink a schedule to another number of epochs, milestones and warm-up along."""
     if not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"--epochs is {epochs!r} but must be a positive integer")
     factor = epochs / schedule.epochs

@@ -8,12 +8,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from hdkd_dist.method.meta_objective import AverageOf
-from hdkd_dist.method.weights import METHODS, OPTIMIZERS, Constraint, KdShare
+from hdkd_dist.method.weights import METHODS, Constraint, KdShare
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+# The keys of METHODS and OPTIMIZERS in method/weights.py, for type checkers.
+MethodName = Literal["msdnet", "dbt", "impr", "naive_dkd", "hmsdnet", "hdbt", "hdkd"]
+Optimizer = Literal["sgd", "adam"]
 STARTS = r"ds_like|dbt_like|random|random_same_sum|fixed:.+"  # of γ
 
 
@@ -65,7 +68,7 @@ class GammaSettings(Section):
     """How γ starts and learns."""
 
     init: Annotated[str, Field(pattern=f"^({STARTS})$")] = "ds_like"
-    optimizer: Literal[tuple(OPTIMIZERS)] = "adam"
+    optimizer: Optimizer = "adam"
     lr: Positive = 1e-3  # ε
     constraint: Constraint = "nonnegative"
     # The step of θ that judges γ; auto: online where it is exact, otherwise lookahead.
@@ -102,7 +105,7 @@ class CheckpointSettings(Section):
 class Settings(Section):
     """The whole section."""
 
-    method: Literal[tuple(METHODS)] = "hdkd"
+    method: MethodName = "hdkd"
     model: ModelSettings
     data: DataSettings = DataSettings()
     schedule: ScheduleSettings
@@ -117,7 +120,7 @@ class Settings(Section):
         return METHODS[self.method].learns and not self.gamma.init.startswith("fixed:")
 
 
-# Settings that earlier versions had: what they did where nobody had set them, and what to do now.
+# Settings that earlier versions had: their defaults, and what to do now.
 RETIRED: dict[str, tuple[Any, str]] = {
     "gamma.train_part": (1.0, "leave it out: γ's derivative is taken on the whole training batch"),
     "gamma.solver": ("jvp", "leave it out: γ's derivative is exact, by forward mode"),

@@ -1,4 +1,4 @@
-"""What the ranks tell each other. Every rank calls these, in the same order."""
+"""Communication between ranks. Every rank calls these functions, in the same order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,22 +22,22 @@ PATIENCE = timedelta(days=7)
 
 
 def world_size() -> int:
-    """The number of ranks, from the launcher's environment."""
+    """Read the number of ranks from the launcher's environment."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def rank() -> int:
-    """This process's rank, from the launcher's environment."""
+    """Read this process's rank from the launcher's environment."""
     return int(os.environ.get("RANK", 0))
 
 
 def local_rank() -> int:
-    """This process's rank on its node, from the launcher's environment."""
+    """Read this process's rank on its node from the launcher's environment."""
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
 def local_world_size() -> int:
-    """The number of ranks on this node, from the launcher's environment."""
+    """Read the number of ranks on this node from the launcher's environment."""
     return int(os.environ.get("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", world_size())))
 
 
@@ -56,11 +56,15 @@ def complete_environment() -> None:
                 f"{variable} is {os.environ[variable]} but RANK is not set: each task needs RANK, "
                 "LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT"
             )
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    os.environ.update(alone, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
+
+
+def free_port() -> int:
+    """Find a TCP port of this host that no process listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-    os.environ.update(alone, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        return probe.getsockname()[1]
 
 
 class RankFault(ValueError):
@@ -71,20 +75,20 @@ class RankFault(ValueError):
 
 @cache
 def host_group() -> dist.ProcessGroup:
-    """The ranks talking on the host, beside the devices' traffic; the first call is collective.
+    """Return the group in which ranks talk on the host; the first call is collective.
 
-    Its collectives take CPU tensors and never make a device wait.
+    Its collectives take CPU tensors and never wait for the devices' traffic.
     """
     return dist.new_group(backend="gloo", timeout=PATIENCE)
 
 
 def from_leader(value: Callable[[], Value]) -> Value:
-    """What rank 0 finds by ``value()``, on every rank; collective.
+    """Return on every rank what ``value()`` gives on rank 0; collective.
 
     Raises:
         ValueError: what ``value`` raised on rank 0; the other ranks exit with status 2.
     """
-    box: list[Value | None] = [None]
+    box: list[Any] = [None]
     with agreement():
         if rank() == 0:
             box = [value()]
@@ -93,7 +97,7 @@ def from_leader(value: Callable[[], Value]) -> Value:
 
 
 def leader_tries(action: Callable[[], None]) -> str | None:
-    """``action()`` on rank 0; why it failed, if it did, on every rank; collective."""
+    """Try ``action()`` on rank 0; return on every rank why it failed, or None; collective."""
     fault: list[str | None] = [None]
     if rank() == 0:
         try:
@@ -106,7 +110,7 @@ def leader_tries(action: Callable[[], None]) -> str | None:
 
 @contextmanager
 def agreement() -> Iterator[None]:
-    """A part of the set-up that succeeds on all ranks or ends all of them; collective.
+    """Let a part of the set-up succeed on all ranks or end all of them; collective.
 
     The first rank that fails says why; the others, on whatever node, leave with status 2 instead
     of waiting for it. The part itself must not communicate.
@@ -125,7 +129,7 @@ def agreement() -> Iterator[None]:
 
 
 def mean_over_ranks(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The elementwise mean of each tensor over all ranks, in one collective.
+    """Return the elementwise mean of each tensor over all ranks, in one collective.
 
     Summed and then divided, for not every backend can average.
     """
@@ -139,14 +143,14 @@ def mean_over_ranks(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
-    """The elementwise sum over all ranks."""
+    """Return the elementwise sum over all ranks."""
     total = tensor.clone()
     dist.all_reduce(total)
     return total
 
 
 def agree(replica: Tensor) -> tuple[Tensor, Tensor]:
-    """A tensor that every rank should hold alike, and by how much the ranks differ.
+    """Agree on a tensor that every rank should hold alike, and measure how far ranks differ.
 
     The replicas' elementwise maximum is taken: unlike a mean it is equal to the bit to replicas
     that agree, for any number of ranks, and the difference to the minimum shows a drift, which
@@ -165,7 +169,7 @@ def agree(replica: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gather_from_ranks(tensor: Tensor) -> Tensor:
-    """[…] on each rank → [R, …] on every rank."""
+    """Stack the tensor […] of each rank to [R, …], on every rank."""
     parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, tensor)
     return torch.stack(parts)
@@ -174,25 +178,24 @@ def gather_from_ranks(tensor: Tensor) -> Tensor:
 NOTHING, SAVE = 0, 1  # a signal's number asks to stop
 
 
-class Ballot:
-    """One number per rank and step, of which the highest counts.
+class DelayedMax:
+    """Asynchronous maximum over ranks of one whole number per step, read one step later.
 
-    The votes travel on the host while the step is computed and are looked at one step later, when
+    The numbers travel on the host while the step is computed and are looked at one step later, when
     they have long arrived: neither a device nor, in general, the host waits.
     """
 
     def __init__(self) -> None:
-        self._votes: torch.Tensor | None = None
-        self._work: dist.Work | None = None
+        self._sent: tuple[Tensor, dist.Work] | None = None
 
-    def cast(self, vote: int) -> int:
-        """Hand in this rank's vote; the highest one of the call before. Every rank calls it."""
-        agreed = NOTHING
-        if self._work is not None:
-            self._work.wait()
-            agreed = int(self._votes)
-        self._votes = torch.tensor(vote)
-        self._work = dist.all_reduce(
-            self._votes, op=dist.ReduceOp.MAX, group=host_group(), async_op=True
-        )
-        return agreed
+    def exchange(self, value: int) -> int:
+        """Send this rank's number; return the maximum of the call before. Every rank calls it."""
+        maximum = NOTHING
+        if self._sent is not None:
+            reduced, work = self._sent
+            work.wait()
+            maximum = int(reduced)
+        tensor = torch.tensor(value)
+        work = dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=host_group(), async_op=True)
+        self._sent = tensor, work
+        return maximum

@@ -1,7 +1,7 @@
 """Requests to stop: SIGTERM, SIGUSR1, SIGUSR2 and Ctrl-C.
 
 Python runs a signal's handler when the main thread gets round to it, which may be never where that
-waits for another rank. The system, however, writes the signal's number into a socket at once, and a
+waits for another rank. But the system writes the signal's number into a socket at once, and a
 thread reads it there.
 """
 
@@ -21,7 +21,7 @@ from hdkd_dist.data.staging import discard_open
 STOPPED = 75  # stopped as asked
 LOST = 76  # another rank was lost, or what a stop should have saved
 INTERRUPTED = 128 + signal.SIGINT
-HEEDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+HANDLED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 
 
 class StopRequests:
@@ -40,7 +40,7 @@ class StopRequests:
 
     @contextmanager
     def patience(self) -> Iterator[None]:
-        """A time in which requests wait to be looked at."""
+        """Let requests wait until they are looked at, instead of leaving at once."""
         self._patient = True
         try:
             yield
@@ -48,13 +48,13 @@ class StopRequests:
             self._patient = False
 
     def read(self) -> None:
-        """Read signals for ever; a thread's work."""
+        """Read signals until the process ends; a thread's work."""
         while True:
             for number in self._reader.recv(64):
-                if number in HEEDED:
-                    self.heed(number)
+                if number in HANDLED:
+                    self.react(number)
 
-    def heed(self, number: int) -> None:
+    def react(self, number: int) -> None:
         """React to one signal."""
         if number == signal.SIGINT and self.received == signal.SIGINT:
             print("\ninterrupted again: stopping at once", file=sys.stderr, flush=True)
@@ -69,9 +69,9 @@ class StopRequests:
 
 
 def listen() -> StopRequests:
-    """Heed the signals from now on; in the main thread."""
+    """React to the signals from now on; call it in the main thread."""
     requests = StopRequests()
-    for number in HEEDED:
+    for number in HANDLED:
         signal.signal(number, lambda *_: None)  # the thread does the work
     signal.set_wakeup_fd(requests._writer.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=requests.read, name="signals", daemon=True).start()

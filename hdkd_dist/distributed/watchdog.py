@@ -1,7 +1,7 @@
-"""A rank that dies or hangs ends the run, with a line that names it, instead of hanging the others.
+"""End a run in which a rank dies or hangs, with a line that names it, instead of waiting.
 
 A thread of every rank reports to a store on rank 0 that its process lives and how far the main
-thread has come; rank 0 judges. What died on a rank's own host is seen there at once.
+thread has come; rank 0 decides. What died on a rank's own host is seen there at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch.distributed as dist
 
@@ -34,15 +34,15 @@ class Process(NamedTuple):
 
 
 def introduce() -> list[Process]:
-    """Every rank's process; collective."""
-    processes: list[Process | None] = [None] * ranks.world_size()
+    """Gather every rank's process; collective."""
+    processes: list[Any] = [None] * ranks.world_size()
     own = Process(socket.gethostname(), os.getpid(), state_of(os.getpid())[1])
     dist.all_gather_object(processes, own, group=ranks.host_group())
     return processes
 
 
 def neighbours(processes: list[Process]) -> list[int]:
-    """The other ranks whose processes can be seen from here (containers may hide them)."""
+    """List the other ranks whose processes can be seen from here (containers may hide them)."""
     here = processes[ranks.rank()].host
     return [
         rank
@@ -52,13 +52,13 @@ def neighbours(processes: list[Process]) -> list[int]:
 
 
 def is_dead(process: Process) -> bool:
-    """Whether a process of this host has ended."""
+    """Tell whether a process of this host has ended."""
     state, started = state_of(process.pid)
     return state in ("", "Z", "X") or started != process.started
 
 
 def state_of(pid: int) -> tuple[str, str]:
-    """The system's letter for a process's state, and when it started; empty if there is none."""
+    """Read the system's letter for a process's state, and its start; empty if there is none."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -70,28 +70,28 @@ Item = TypeVar("Item")
 
 
 @dataclass
-class Pulse:
-    """How far the main thread has come."""
+class ProgressMark:
+    """Mark of how far the main thread has come; another thread reads it."""
 
     count: int = 0  # rises with every movement, equally on all ranks
     step: int = 0
-    place: str = "preparing"
+    activity: str = "preparing"
 
-    def moved(self, place: str, step: int | None = None) -> None:
-        """The main thread has got to ``place``."""
-        self.place = place
+    def move(self, activity: str, step: int | None = None) -> None:
+        """Note that the main thread has got to ``activity``."""
+        self.activity = activity
         self.step = self.step if step is None else step
         self.count += 1
 
     def reading(self, batches: Iterator[Item]) -> Iterator[Item]:
-        """The same batches; waiting for one is another place than working with it."""
+        """Yield the same batches; note when they are waited for and when they are worked on."""
         while True:
-            self.moved("reading data")
+            self.move("reading data")
             try:
                 batch = next(batches)
             except StopIteration:
                 return
-            self.moved("computing")
+            self.move("computing")
             yield batch
 
 
@@ -100,25 +100,25 @@ ROUND = 1.0  # seconds between two reports
 LINGER = 3  # rounds for which rank 0 keeps a verdict readable; failures of the store in a row
 VERDICT = "verdict"
 BROKEN = ("gloo", "nccl", "connection", "closed by peer", "broken pipe", "timed out")
-UNTIMED = ("preparing", "finishing")  # places in which a rank may stay for hours
+UNTIMED = ("preparing", "finishing")  # activities that may take hours
 
 
 @dataclass
-class Heard:
-    """What rank 0 knows of a rank; ages in rounds of its own, for it may itself be suspended."""
+class RankReport:
+    """Newest report of a rank; its age counts rank 0's own rounds, for rank 0 may be suspended."""
 
     report: str = ""
     count: int = -1
-    silent: int = 0
-    still: int = 0
+    silent: int = 0  # rounds without a new report
+    still: int = 0  # rounds in which the main thread has not moved
     step: int = 0
-    place: str = ""
+    activity: str = ""
 
-    def hear(self, report: str) -> None:
+    def update(self, report: str) -> None:
         """Take in a rank's newest report."""
         self.silent = self.silent + 1 if report == self.report else 0
         self.report = report
-        _, count, step, self.place = report.split(" ", 3)
+        _, count, step, self.activity = report.split(" ", 3)
         self.still = self.still + 1 if int(count) == self.count else 0
         self.count, self.step = int(count), int(step)
 
@@ -128,14 +128,14 @@ class Watchdog:
     """Watches over the ranks from a thread, from ``with`` on."""
 
     timeout: float  # seconds in which every rank must get somewhere while it trains
-    pulse: Pulse = field(default_factory=Pulse)
+    mark: ProgressMark = field(default_factory=ProgressMark)
 
     def __enter__(self) -> Watchdog:
         self.round = min(ROUND, self.timeout / 10)
         self.silence = min(SILENCE, self.timeout)
         self._closed = threading.Event()
         self._rounds = 0
-        self._heard = [Heard() for _ in range(ranks.world_size())]
+        self._reports = [RankReport() for _ in range(ranks.world_size())]
         self._processes = introduce()
         self._neighbours = neighbours(self._processes)
         self._store = shared_store(timedelta(seconds=self.silence))
@@ -164,7 +164,7 @@ class Watchdog:
 
     @property
     def summary(self) -> str:
-        """How many ranks there are, and where."""
+        """Say how many ranks there are, and on which hosts."""
         hosts = Counter(process.host for process in self._processes)
         places = ", ".join(f"{count} on {host}" for host, count in hosts.items())
         return f"{ranks.world_size()} ranks: {places}"
@@ -184,7 +184,7 @@ class Watchdog:
                 self._report()
                 if self._store.check([VERDICT]):
                     self._end(self._store.get(VERDICT).decode(), speak=False)
-                if self.pulse.place != "finishing":
+                if self.mark.activity != "finishing":
                     self._look_around()
                 failures = 0
             except RuntimeError:  # among them torch's own; the store does not answer
@@ -194,7 +194,7 @@ class Watchdog:
                     self._end(f"{LOST} 0 {lost}", speak=self._is_speaker)
 
     def _oversee(self) -> None:
-        """A stopped rank 0 leaves the other thread waiting for its store: without a time limit."""
+        """Leave if :meth:`_watch` hangs: it waits without limit for a stopped rank 0's store."""
         seen, silent = 0, 0
         while not self._closed.wait(self.round):
             silent = silent + 1 if self._rounds == seen else 0
@@ -205,8 +205,8 @@ class Watchdog:
 
     def _report(self) -> None:
         self._rounds += 1
-        pulse = self.pulse
-        report = f"{self._rounds} {pulse.count} {pulse.step} {pulse.place}"
+        mark = self.mark
+        report = f"{self._rounds} {mark.count} {mark.step} {mark.activity}"
         self._store.set(f"report/{ranks.rank()}", report)
 
     def _look_around(self) -> None:
@@ -215,33 +215,33 @@ class Watchdog:
                 self._judge(f"{self._name(rank)} has ended unexpectedly")
         if ranks.rank() != 0:
             return
-        reports = self._store.multi_get([f"report/{r}" for r in range(ranks.world_size())])
-        for heard, report in zip(self._heard, reports, strict=True):
-            heard.hear(report.decode())
-        for rank, heard in enumerate(self._heard):
-            if heard.silent * self.round > self.silence and not self._has_left(rank):
+        texts = self._store.multi_get([f"report/{r}" for r in range(ranks.world_size())])
+        for report, text in zip(self._reports, texts, strict=True):
+            report.update(text.decode())
+        for rank, report in enumerate(self._reports):
+            if report.silent * self.round > self.silence and not self._has_left(rank):
                 gone = f"{self._name(rank)} has given no sign of life for {self.silence:.0f} s"
-                self._judge(f"{gone}, last at step {heard.step}, {heard.place}")
+                self._judge(f"{gone}, last at step {report.step}, {report.activity}")
         self._look_for_hang()
 
     def _look_for_hang(self) -> None:
-        last = min(heard.count for heard in self._heard)
-        behind = [rank for rank, heard in enumerate(self._heard) if heard.count == last]
-        first = self._heard[behind[0]]
-        if first.place in UNTIMED or first.still * self.round <= self.timeout:
+        least = min(report.count for report in self._reports)
+        slowest = [rank for rank, report in enumerate(self._reports) if report.count == least]
+        first = self._reports[slowest[0]]
+        if first.activity in UNTIMED or first.still * self.round <= self.timeout:
             return
-        everyone = len(behind) == len(self._heard) > 1
-        who = "every rank" if everyone else ", ".join(map(self._name, behind))
-        where = f"has not moved for {self.timeout:.0f} s, at step {first.step}, {first.place}"
+        everyone = len(slowest) == len(self._reports) > 1
+        who = "every rank" if everyone else ", ".join(map(self._name, slowest))
+        where = f"has not moved for {self.timeout:.0f} s, at step {first.step}, {first.activity}"
         self._judge(f"{who} {where}")
 
     def _has_left(self, rank: int) -> bool:
-        """Whether a rank has gone in good order."""
+        """Tell whether a rank has left in good order."""
         return self._store.check([f"left/{rank}"])
 
     @property
     def _is_speaker(self) -> bool:
-        """Whether this is the first rank on its host, besides rank 0."""
+        """Tell whether this is the first rank on its host, besides rank 0."""
         hosts = [process.host for process in self._processes]
         return ranks.rank() == hosts.index(hosts[ranks.rank()], 1)
 
@@ -266,7 +266,7 @@ class Watchdog:
 
 
 def shared_store(timeout: timedelta) -> dist.TCPStore:
-    """A key-value store on rank 0, for this watch alone; collective.
+    """Open a key-value store on rank 0, for this watchdog alone; collective.
 
     torch's own store is not used: a thread that waits for it would block the main thread.
     """
@@ -284,5 +284,5 @@ def shared_store(timeout: timedelta) -> dist.TCPStore:
 
 
 def is_broken_connection(error: RuntimeError) -> bool:
-    """Whether an error is that of a collective which another rank has not come to."""
+    """Tell whether an error is that of a collective which another rank has not joined."""
     return isinstance(error, dist.DistError) or any(w in str(error).lower() for w in BROKEN)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,15 +32,16 @@ from hdkd_dist.inference.confidence import CONFIDENCES
 from hdkd_dist.inference.latency import measure_stages, sizes_up_to
 from hdkd_dist.inference.outputs import Outputs, collect_outputs, save_outputs
 from hdkd_dist.models import MultiExitNetwork, exit_costs, resolve
+from hdkd_dist.runs.folder import FIGURES, LOGITS, RESULTS
 from hdkd_dist.runs.network import load_network, read_run, trained_on
-from hdkd_dist.runs.results import budget_table, read_results, table, update_results
+from hdkd_dist.runs.results import Results, budget_table, read_results, table, update_results
 
 SPLITS = {"validation": "metaval", "test": "test"}
 
 
 @dataclass(frozen=True)
 class Options:
-    """What ``evaluate.py`` was asked for."""
+    """Options of ``evaluate.py``."""
 
     data: str | None
     batch: int
@@ -53,7 +53,7 @@ class Options:
 
 
 def named_runs(run: Sequence[str] | str) -> list[Path]:
-    """The folders of ``--run A --run B`` or ``--run A,B``.
+    """List the folders of ``--run A --run B`` or ``--run A,B``.
 
     Raises:
         ValueError: if one is named twice.
@@ -66,7 +66,7 @@ def named_runs(run: Sequence[str] | str) -> list[Path]:
 
 
 def manifest_of(folder: Path, data: str | None) -> Manifest:
-    """The data set that a run is evaluated on: its own, unless ``data`` names another."""
+    """Read the data set that a run is evaluated on: its own, unless ``data`` names another."""
     named = read_run(folder)["hdkd"]["data"]["path"] if data is None else str(data)
     return read_manifest(data_folder(named))
 
@@ -116,9 +116,9 @@ def check_request(folders: Sequence[Path], options: Options, out: Path) -> None:
         "--workers": options.workers,
         "--latency_batch": options.latency_batch,
     }
-    for flag, value in numbers.items():
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{flag} must be a whole number from 1 on, not {value!r}")
+    for flag, number in numbers.items():
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(f"{flag} must be a whole number from 1 on, not {number!r}")
     for flag, value, known in (
         ("--confidence", options.confidence, CONFIDENCES),
         ("--search", options.search, SEARCHES),
@@ -143,7 +143,7 @@ def check_request(folders: Sequence[Path], options: Options, out: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Source:
+class EvaluationData:
     """A prepared data set as one network reads it.
 
     Attributes:
@@ -163,9 +163,9 @@ class Source:
     _readers: dict[str, SplitReader] = field(default_factory=dict)
 
     def reader(self, split: str) -> SplitReader:
-        """One split, without augmentation.
+        """Open one split, without augmentation.
 
-        Readers stay: numba prints a traceback where one is let go of while another compiles.
+        Readers are cached: dropping one during a numba compilation prints a traceback.
         """
         if split not in self._readers:
             self._readers[split] = SplitReader(
@@ -179,7 +179,7 @@ class Source:
         return self._readers[split]
 
     def outputs(self, network: MultiExitNetwork, split: str) -> Outputs:
-        """Every exit's logits on every image of a split, once each."""
+        """Collect every exit's logits on every image of a split, once each."""
         reader = self.reader(split)
         normalize = Normalize.of(self.trained["mean"], self.trained["std"], self.reading.device)
         with progress_bar(reader.samples, f"evaluating {split}") as progress:
@@ -192,7 +192,7 @@ class Source:
             return collect_outputs(lambda images: network(normalize(images)), batches())
 
     def images(self, split: str, positions: Sequence[int]) -> Tensor:
-        """Some images of a split, [B, 3, H, W] uint8 on the CPU, in the order of ``positions``."""
+        """Read images of a split, [B, 3, H, W] uint8 on the CPU, in the order of ``positions``."""
         parts = self.reader(split).read(torch.tensor(positions).numpy())
         return torch.cat([part.images.cpu() for part in parts])
 
@@ -203,7 +203,7 @@ class Evaluated:
 
     folder: Path
     manifest: Manifest
-    results: Mapping[str, Any]
+    results: Results
 
 
 def evaluate_run(folder: Path, options: Options) -> Evaluated:
@@ -220,35 +220,35 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
     image_size = resolve(model["preset"], model["overrides"]).input_size
     trained = (trained_on(folder) or manifest).image
     reading = ReadOptions(device, options.workers)
-    source = Source(manifest, trained, image_size, options.batch, reading)
-    outputs = {name: source.outputs(network, split) for name, split in SPLITS.items()}
+    data = EvaluationData(manifest, trained, image_size, options.batch, reading)
+    outputs = {name: data.outputs(network, split) for name, split in SPLITS.items()}
     if EXTRA in manifest.splits:
-        outputs["extra"] = source.outputs(network, EXTRA)
+        outputs["extra"] = data.outputs(network, EXTRA)
     evaluation = evaluate_outputs(
         exit_costs(network, image_size), **outputs, kind=options.confidence
     )
     times = measure_stages(network, image_size, sizes_up_to(options.latency_batch))
     budgeted = budgeted_results(evaluation, options.search)
     timed = latency_results(budgeted["budgeted"], times, device)
-    results = {"exits": anytime_rows(evaluation), **budgeted, **timed}
+    results: Results = {"exits": anytime_rows(evaluation), **budgeted, **timed}
     drawn = []
-    if options.data is None:  # before anything is printed: nobody may be reading
+    if options.data is None:  # before anything is printed: the reader may have left
         if options.save_logits:
             for name, each in outputs.items():
-                save_outputs(each, folder / "logits" / f"{name}.safetensors")
+                save_outputs(each, folder / LOGITS / f"{name}.safetensors")
         update_results(folder, results)
         title = f"{model['preset']} on {manifest.name}"
-        drawn = draw(folder / "figures", title, evaluation, results, source)
+        drawn = draw_evaluation(folder / FIGURES, title, evaluation, results, data)
     print(f"{folder}, {manifest.name}")
     print(table(results["exits"]))
     print(budget_table(results["budgeted"][COMPARED]))
     if drawn:
-        print(f"{folder}: results.json, {', '.join(file.name for file in drawn)}")
+        print(f"{folder}: {RESULTS}, {', '.join(file.name for file in drawn)}")
     return Evaluated(folder, manifest, results)
 
 
-def draw(
-    folder: Path, title: str, evaluation: Evaluation, results: Mapping[str, Any], source: Source
+def draw_evaluation(
+    folder: Path, title: str, evaluation: Evaluation, results: Results, data: EvaluationData
 ) -> list[Path]:
     """Draw a network's pictures; returns the files."""
     names = ("anytime", "budgeted", "exits_taken", "reliability", "easy_and_hard")
@@ -262,8 +262,8 @@ def draw(
     if draw_easy_and_hard(
         evaluation,
         rows[len(rows) // 2],
-        source.manifest.classes,
-        lambda places: source.images("test", places),
+        data.manifest.classes,
+        lambda places: data.images("test", places),
         grid,
     ):
         drawn.append(grid)
@@ -284,6 +284,6 @@ def compare_runs(evaluated: Sequence[Evaluated], out: Path) -> None:
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
-    """The folders' own names, or their paths where two have the same."""
+    """Return the folders' own names, or their paths where two have the same."""
     names = [folder.resolve().name for folder in folders]
     return names if len(set(names)) == len(names) else [str(folder) for folder in folders]

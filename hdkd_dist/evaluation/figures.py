@@ -1,4 +1,4 @@
-"""The evaluation's pictures: curves, shares of exits, reliability."""
+"""Draw the evaluation: curves, shares of exits, reliability."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hdkd_dist.evaluation.measures import Evaluation
 from hdkd_dist.evaluation.thresholds import SEARCHES
 from hdkd_dist.inference.confidence import Judged, judge, reliability
 from hdkd_dist.inference.policy import exits_taken, oracle
+from hdkd_dist.runs.results import BudgetRow, Results
 
 matplotlib.use("Agg")  # no display is needed
 
@@ -25,7 +26,7 @@ COST = "multiply-adds per image (millions)"
 ACCURACY = "top-1 accuracy (%)"
 FEWEST = 20  # images in a bin of the reliability diagram that is drawn
 TICKS = [0, 0.5, 1]
-STYLE = {
+STYLE: Any = {  # matplotlib's stubs want its settings' names as literals
     "font.size": 9,
     "axes.grid": True,
     "axes.axisbelow": True,
@@ -41,7 +42,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 @contextmanager
 def drawing(file: Path, width: float, height: float, **grid: Any) -> Iterator[tuple[Figure, Any]]:
-    """A figure with axes, saved at the end; sizes in inches."""
+    """Give a figure with axes and save it at the end; sizes in inches."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(width, height), **grid)
@@ -51,12 +52,12 @@ def drawing(file: Path, width: float, height: float, **grid: Any) -> Iterator[tu
 
 
 def column(rows: Rows, key: str) -> list[Any]:
-    """One value of every row."""
+    """Return one value of every row."""
     return [row[key] for row in rows]
 
 
 def draw_anytime(exits: Rows, title: str, file: Path) -> None:
-    """Accuracy of every exit against the multiply-adds it takes to reach it."""
+    """Draw the accuracy of every exit against the multiply-adds it takes to reach it."""
     with drawing(file, 5, 3.4) as (_, axes):
         axes.plot(column(exits, "mmac"), column(exits, "top1"), "o-", label="test")
         axes.plot(column(exits, "mmac"), column(exits, "val_top1"), "s--", label="validation", ms=4)
@@ -68,8 +69,8 @@ def draw_anytime(exits: Rows, title: str, file: Path) -> None:
         axes.legend()
 
 
-def draw_budgeted(results: Mapping[str, Any], test: Judged, title: str, file: Path) -> None:
-    """Accuracy under a budget, with both searches, the single exits, and the ideal early exit."""
+def draw_budgeted(results: Results, test: Judged, title: str, file: Path) -> None:
+    """Draw accuracy under a budget: both searches, the single exits, and the ideal early exit."""
     exits = results["exits"]
     ideal_cost, ideal_top1 = (line.tolist() for line in oracle(test.top1, column(exits, "mmac")))
     costs, single = column(exits, "mmac"), column(exits, "top1")
@@ -80,7 +81,7 @@ def draw_budgeted(results: Mapping[str, Any], test: Judged, title: str, file: Pa
         others = [name for name in SEARCHES if name != used]
         keys = {used: "budgeted", **{name: f"budgeted_{name}" for name in others}}
         for (name, key), line in zip(keys.items(), ("C0-", "C1--"), strict=True):
-            rows = results[key]
+            rows: Rows = results[key]  # type: ignore[literal-required]
             axes.plot(column(rows, "mmac"), column(rows, "top1"), line, label=f"{name} search")
         rows = results["budgeted"]
         noise = [1.96 * (p * (100 - p) / test.top1.shape[1]) ** 0.5 for p in column(rows, "top1")]
@@ -94,7 +95,7 @@ def draw_budgeted(results: Mapping[str, Any], test: Judged, title: str, file: Pa
 
 
 def draw_exits_taken(rows: Rows, file: Path) -> None:
-    """Where the test images leave, for some budgets."""
+    """Draw where the test images leave, for some budgets."""
     shown = list(rows)[4::4][:9]
     with drawing(file, 5.4, 3.4) as (figure, axes):
         exits = len(shown[0]["shares"])
@@ -113,7 +114,7 @@ def draw_exits_taken(rows: Rows, file: Path) -> None:
 
 
 def draw_reliability(evaluation: Evaluation, file: Path) -> None:
-    """Accuracy against confidence for every exit, before and after calibration, on test images."""
+    """Draw accuracy against confidence on test images, before and after calibration."""
     outputs, fitted = evaluation.outputs["test"], evaluation.fitted
     exits = len(fitted)
     columns = min(exits, 4)
@@ -150,7 +151,7 @@ def draw_reliability(evaluation: Evaluation, file: Path) -> None:
 
 
 def draw_networks(networks: Mapping[str, Rows], best: Rows, title: str, file: Path) -> None:
-    """The curve of several networks: for each budget the one that validation finds best."""
+    """Draw the curve of several networks: for each budget the one that validation finds best."""
     with drawing(file, 5.4, 3.8) as (_, axes):
         for number, (name, rows) in enumerate(networks.items()):
             axes.plot(
@@ -180,7 +181,7 @@ EACH = 2  # images of a kind per class
 def easy_and_hard(
     evaluation: Evaluation, thresholds: Sequence[float]
 ) -> list[tuple[int, list[int], list[int]]]:
-    """Classes with test images of both kinds: label, places of the easy and of the hard ones.
+    """Find classes with test images of both kinds: label, places of easy and of hard ones.
 
     Easy images leave first, and are taken by their confidence there; hard ones leave last, and had
     the least confidence at the first exit. All are answered rightly where they leave.
@@ -205,7 +206,7 @@ def easy_and_hard(
 
 def draw_easy_and_hard(
     evaluation: Evaluation,
-    row: dict[str, Any],
+    row: BudgetRow,
     classes: Sequence[str],
     images_at: Callable[[Sequence[int]], Tensor],
     file: Path,

@@ -1,10 +1,10 @@
-"""Everything that is known about a trained network, from its outputs on two splits."""
+"""Measure a trained network by its outputs on two splits: the values of ``results.json``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from hdkd_dist.evaluation.thresholds import (
     SEARCHES,
     budget_rows,
     budgets_between,
-    compare,
+    paired_gains,
 )
 from hdkd_dist.inference.confidence import (
     CONFIDENCES,
@@ -23,11 +23,11 @@ from hdkd_dist.inference.confidence import (
     judge,
     reliability,
 )
-from hdkd_dist.inference.latency import Rows, StageTimes, in_time
+from hdkd_dist.inference.latency import StageTimes, in_time
 from hdkd_dist.inference.outputs import Outputs
 from hdkd_dist.models import ExitCosts
 from hdkd_dist.models.accuracy import count_correct
-from hdkd_dist.runs.results import exit_rows
+from hdkd_dist.runs.results import BudgetRow, ExitRow, NetworkRow, Results, TimedRow, exit_rows
 
 COMPARED = slice(2, None, 4)  # ten of the 41 budgets
 
@@ -93,8 +93,8 @@ def evaluate_outputs(
     )
 
 
-def anytime_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """One row per exit: cost and accuracy."""
+def anytime_rows(evaluation: Evaluation) -> list[ExitRow]:
+    """Make one row per exit: cost and accuracy."""
     counts = [
         count_correct(lambda logits: logits, [(each.logits, each.labels)], len(each.logits))
         for each in evaluation.outputs.values()
@@ -103,7 +103,7 @@ def anytime_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def calibration_errors(evaluation: Evaluation) -> dict[str, dict[str, list[float]]]:
-    """Expected calibration error per split, kind of confidence and exit."""
+    """Compute the expected calibration error per split, kind of confidence and exit."""
     temperatures = {
         "max_probability": torch.ones_like(evaluation.fitted),
         "calibrated": evaluation.fitted,
@@ -118,8 +118,8 @@ def calibration_errors(evaluation: Evaluation) -> dict[str, dict[str, list[float
     return errors
 
 
-def budgeted_results(evaluation: Evaluation, search: str = DEFAULT_SEARCH) -> dict[str, Any]:
-    """The keys of ``results.json`` about budgets in multiply-adds, and about confidence.
+def budgeted_results(evaluation: Evaluation, search: str = DEFAULT_SEARCH) -> Results:
+    """Compute the keys of ``results.json`` about budgets in multiply-adds, and confidence.
 
     ``search``, a key of ``SEARCHES``, fills the table "budgeted", which early exit goes by.
     """
@@ -132,11 +132,11 @@ def budgeted_results(evaluation: Evaluation, search: str = DEFAULT_SEARCH) -> di
     ours = by_search.pop(search)
     return {
         "budgeted": ours,
-        **{f"budgeted_{name}": rows for name, rows in by_search.items()},
+        **cast(Results, {f"budgeted_{name}": rows for name, rows in by_search.items()}),
         "search": {
             "default": search,
             "gain": {
-                name: compare(evaluation.test, ours[COMPARED], rows[COMPARED])
+                name: paired_gains(evaluation.test, ours[COMPARED], rows[COMPARED])
                 for name, rows in by_search.items()
             },
         },
@@ -149,8 +149,8 @@ def budgeted_results(evaluation: Evaluation, search: str = DEFAULT_SEARCH) -> di
     }
 
 
-def latency_results(rows: Rows, times: StageTimes, device: torch.device) -> dict[str, Any]:
-    """The keys of ``results.json`` about time, for the largest batch measured.
+def latency_results(rows: Sequence[BudgetRow], times: StageTimes, device: torch.device) -> Results:
+    """Compute the keys of ``results.json`` about time, for the largest batch measured.
 
     Args:
         rows: the table of budgets in multiply-adds; of its policies the most expensive one that is
@@ -160,11 +160,12 @@ def latency_results(rows: Rows, times: StageTimes, device: torch.device) -> dict
     """
     batch = times.sizes[-1]
     expected = [times.expected_ms(batch, row["val_shares"]) for row in rows]
-    timed = []
+    timed: list[TimedRow] = []
     for budget in budgets_between([min(expected), max(expected)])[COMPARED].tolist():
         row = in_time(rows, times, batch, budget)[-1]
-        ms = {"ms": times.expected_ms(batch, row["shares"])}
-        timed.append({"budget_ms": budget, **ms, **{k: row[k] for k in row if k != "budget_mmac"}})
+        ms = {"budget_ms": budget, "ms": times.expected_ms(batch, row["shares"])}
+        policy = {name: value for name, value in row.items() if name != "budget_mmac"}
+        timed.append(cast(TimedRow, {**ms, **policy}))
     return {
         "latency": {
             "batch": batch,
@@ -177,9 +178,10 @@ def latency_results(rows: Rows, times: StageTimes, device: torch.device) -> dict
 
 
 def best_of_networks(
-    networks: Mapping[str, Sequence[dict[str, Any]]], by: str = "val_top1"
-) -> list[dict[str, Any]]:
-    """For each budget the network and policy that validation finds best.
+    networks: Mapping[str, Sequence[BudgetRow]],
+    by: Literal["val_top1", "val_top5"] = "val_top1",
+) -> list[NetworkRow]:
+    """Choose for each budget the network and policy that validation finds best.
 
     Args:
         networks: name → rows of its budgeted table.
@@ -188,9 +190,11 @@ def best_of_networks(
     Returns:
         rows of those tables, with ``network``; their test accuracy is the paper's curve.
     """
-    rows = [{**row, "network": name} for name, table in networks.items() for row in table]
+    rows: list[NetworkRow] = [
+        {**row, "network": name} for name, table in networks.items() for row in table
+    ]
     budgets = [row["budget_mmac"] for row in rows]
-    best = []
+    best: list[NetworkRow] = []
     for budget in budgets_between([min(budgets), max(budgets)]).tolist():
         affordable = [row for row in rows if row["budget_mmac"] <= budget * (1 + 1e-9)]
         chosen = max(affordable, key=lambda row: row[by])

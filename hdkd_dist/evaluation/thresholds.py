@@ -1,4 +1,4 @@
-"""The budgeted mode: thresholds for a table of budgets, and what they achieve.
+"""The budgeted mode: thresholds for a table of budgets, and their cost and accuracy.
 
 The thresholds are found on validation images that are not augmented; test is only measured.
 """
@@ -6,7 +6,7 @@ The thresholds are found on validation images that are not augmented; test is on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -14,12 +14,13 @@ from torch import Tensor
 
 from hdkd_dist.inference.confidence import Judged
 from hdkd_dist.inference.policy import NOBODY, at_exit, exits_taken, require_affordable, score
+from hdkd_dist.runs.results import BudgetRow, Gain
 
 BISECTIONS = 60
 
 
 def geometric(confidence: Tensor, costs: Sequence[float], budgets: Tensor) -> Tensor:
-    """Thresholds for budgets; the shares that leave at the exits are proportional to 1, q, q², …
+    """Find thresholds for budgets; the shares that leave at the exits are as 1, q, q², …
 
     q is solved for the budget; the thresholds follow exit by exit (Huang et al. 2017, section 5).
 
@@ -39,7 +40,7 @@ def geometric(confidence: Tensor, costs: Sequence[float], budgets: Tensor) -> Te
 
 
 def geometric_shares(costs: Sequence[float], budgets: Tensor) -> Tensor:
-    """The shares [M, K] ∝ q^k whose mean cost is the budget, by bisection on log q."""
+    """Find the shares [M, K] ∝ q^k whose mean cost is the budget, by bisection on log q."""
     cost = torch.as_tensor(costs, dtype=torch.float64)
     places = torch.arange(len(cost), dtype=torch.float64)
     low = torch.full((len(budgets), 1), -60.0, dtype=torch.float64)
@@ -52,7 +53,7 @@ def geometric_shares(costs: Sequence[float], budgets: Tensor) -> Tensor:
 
 
 def thresholds_for(confidence: Tensor, shares: Tensor) -> Tensor:
-    """Thresholds [M, K] with which ``shares`` [M, K] of the images leave at each exit."""
+    """Find thresholds [M, K] with which ``shares`` [M, K] of the images leave at each exit."""
     exits, images = confidence.shape
     wanted = (
         (shares.cumsum(dim=1) * images).round().diff(dim=1, prepend=torch.zeros(len(shares), 1))
@@ -75,7 +76,7 @@ SAMPLE = 3_000  # images that judge the ratios; the thresholds are set on all
 
 
 def direct(confidence: Tensor, worth: Tensor, costs: Sequence[float], budgets: Tensor) -> Tensor:
-    """Thresholds for budgets.
+    """Search the thresholds for budgets by coordinate moves of the shares, from the geometric ones.
 
     Args:
         confidence: [K, N], on validation.
@@ -113,19 +114,19 @@ def direct(confidence: Tensor, worth: Tensor, costs: Sequence[float], budgets: T
 
 
 def worth_of(confidence: Tensor, worth: Tensor, shares: Tensor) -> Tensor:
-    """What the answers are worth [M, N] with which ``shares`` [M, K] of the images leave."""
+    """Return the worth [M, N] of the answers with which ``shares`` [M, K] of the images leave."""
     return at_exit(worth, exits_taken(confidence, thresholds_for(confidence, shares)))
 
 
 def log_odds(shares: Tensor) -> Tensor:
-    """Of leaving at each exit but the last, once there: [..., K] → [..., K-1]."""
+    """Return the log odds to leave at each exit but the last, once there: [..., K] → [..., K-1]."""
     after = shares.flip(-1).cumsum(dim=-1).flip(-1)[..., 1:]
     tiny = 1e-12
     return (shares[..., :-1].clamp_min(tiny) / after.clamp_min(tiny)).log()
 
 
 def shares_of(odds: Tensor) -> Tensor:
-    """The inverse of :func:`log_odds`."""
+    """Undo :func:`log_odds`."""
     leave = odds.sigmoid()
     ones = torch.ones_like(leave[..., :1])
     reach = torch.cat([ones, (1 - leave).cumprod(dim=-1)], dim=-1)
@@ -156,7 +157,7 @@ RESAMPLES = 10_000
 
 
 def budgets_between(costs: Sequence[float], rows: int = ROWS) -> Tensor:
-    """Budgets [rows] from the first exit's cost to the last's, in equal steps."""
+    """Return budgets [rows] from the first exit's cost to the last's, in equal steps."""
     return torch.linspace(costs[0], costs[-1], rows, dtype=torch.float64)
 
 
@@ -167,8 +168,8 @@ def budget_rows(
     budgets: Tensor,
     *,
     search: str = DEFAULT_SEARCH,
-) -> list[dict[str, Any]]:
-    """One row per budget, as ``results.json`` has them.
+) -> list[BudgetRow]:
+    """Make one row per budget, as ``results.json`` has them.
 
     Args:
         validation: finds the thresholds.
@@ -186,15 +187,15 @@ def budget_rows(
         columns[f"{prefix}shares"] = result.shares
     columns["thresholds"] = thresholds
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return [dict(zip(columns, row, strict=True)) for row in rows]
+    return [cast(BudgetRow, dict(zip(columns, row, strict=True))) for row in rows]
 
 
-def compare(
-    test: Judged, rows: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]], seed: int = 0
-) -> list[dict[str, float]]:
-    """How much more often ``rows`` are right than ``others``, with the noise of the test split.
+def paired_gains(
+    test: Judged, rows: Sequence[BudgetRow], others: Sequence[BudgetRow], seed: int = 0
+) -> list[Gain]:
+    """Compare how often ``rows`` and ``others`` are right, with the noise of the test split.
 
-    A paired bootstrap: test images are drawn anew with both policies' answers to them. As a
+    A paired bootstrap: test images are drawn again with both policies' answers to them. As a
     difference is -1, 0 or 1, the draws are multinomial.
 
     Returns:
@@ -203,7 +204,7 @@ def compare(
     generator = np.random.default_rng(seed)
     ours, theirs = (_right(test, table) for table in (rows, others))
     images = ours.shape[1]
-    compared = []
+    compared: list[Gain] = []
     for row, gain in zip(rows, ours.int() - theirs.int(), strict=True):
         counts = np.array([int((gain == sign).sum()) for sign in (-1, 0, 1)])
         drawn = generator.multinomial(images, counts / images, RESAMPLES)
@@ -219,6 +220,6 @@ def compare(
     return compared
 
 
-def _right(split: Judged, rows: Sequence[dict[str, Any]]) -> Tensor:
+def _right(split: Judged, rows: Sequence[BudgetRow]) -> Tensor:
     thresholds = torch.tensor([row["thresholds"] for row in rows])
     return at_exit(split.top1, exits_taken(split.confidence, thresholds))

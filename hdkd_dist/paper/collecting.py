@@ -49,8 +49,8 @@ from hdkd_dist.paper.tuning import (
 Rows = Mapping[str, Sequence[Row]]  # by study
 
 
-def collect(ledger: Ledger, claims_file: Path) -> tuple[list[Path], dict[str, str]]:
-    """Take in finished runs, keep them in ``ledger.results``, and write all pages anew.
+def collect_runs(ledger: Ledger, claims_file: Path) -> tuple[list[Path], dict[str, str]]:
+    """Take in finished runs, keep them in ``ledger.results``, and write all pages again.
 
     Returns:
         The files, and the tables of each study in Markdown.
@@ -90,7 +90,7 @@ def collect(ledger: Ledger, claims_file: Path) -> tuple[list[Path], dict[str, st
     lines = [row for name, found in tables.items() for row in csv_rows(name, found)]
     table_csv = results / f"{scale}_tables.csv"
     write_rows(table_csv, lines, tuple(lines[0]) if lines else ("study",))
-    drawn = draw(current, rows, curves)
+    drawn = draw_pages(current, rows, curves)
     return [results / f"{scale}.csv", *texts, table_csv, *drawn], pages
 
 
@@ -229,7 +229,7 @@ def budget_rows(rows: Rows) -> list[Row]:
     return list(rows.get("figure2", of_methods))
 
 
-def draw(ledger: Ledger, rows: Rows, curves: Sequence[Curve]) -> list[Path]:
+def draw_pages(ledger: Ledger, rows: Rows, curves: Sequence[Curve]) -> list[Path]:
     """Draw the figures that can be drawn."""
     folder, scale = ledger.results / "figures", ledger.scale
     drawn = []

@@ -17,7 +17,7 @@ import torch
 
 from hdkd_dist.paper.ledger import Ledger, mark_done
 from hdkd_dist.paper.scales import ROOT
-from hdkd_dist.paper.trials import FROM_SOURCE, Place, Trial, evaluate_words, train_words
+from hdkd_dist.paper.trials import FROM_SOURCE, Folders, Trial, evaluate_words, train_words
 
 STOPPED = (75, 76, 130, 137)  # what train.py leaves when the same command would go on
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
@@ -61,14 +61,14 @@ class Workers:
         return 128 - status if status < 0 else status
 
     def stop(self, number: int, _frame: object) -> None:
-        """Handle a signal: the runs save a checkpoint and end, none is begun."""
+        """Handle a signal: the runs save a checkpoint and end, and no other one starts."""
         self.stopping = True
         for process in list(self.processes):
             process.send_signal(number)
 
 
 @contextmanager
-def heeding(workers: Workers) -> Iterator[None]:
+def stopping_on_signals(workers: Workers) -> Iterator[None]:
     """Pass signals on to the running processes while this lasts."""
     before = {number: signal.signal(number, workers.stop) for number in SIGNALS}
     try:
@@ -101,12 +101,12 @@ def slots(jobs: int) -> list[Slot]:
 def train_and_evaluate(
     trial: Trial,
     taken: dict[str, Any],
-    place: Place,
+    place: Folders,
     launcher: Sequence[str],
     workers: Workers,
     slot: Slot,
 ) -> int:
-    """Do one run from start to end; return 0, or the exit status of what did not end well."""
+    """Train and evaluate one run; return 0, or the exit status of what did not end well."""
     log = place.out / f"{trial.name}.log"
     train = [*launcher, str(TRAIN), *train_words(trial, place, taken), "--resume", "auto"]
     evaluate = [sys.executable, str(EVALUATE), *evaluate_words(trial, place)]
@@ -145,7 +145,7 @@ def execute(
         raise ValueError(f"--out {place.out} cannot be made: {error.strerror}") from None
     failed: dict[str, int] = {}
     running: dict[Future[int], tuple[Trial, Slot]] = {}
-    with heeding(workers), ThreadPoolExecutor(max_workers=jobs) as pool:
+    with stopping_on_signals(workers), ThreadPoolExecutor(max_workers=jobs) as pool:
         while True:
             busy = {trial.name for trial, _ in running.values()}
             ready = [
@@ -157,7 +157,7 @@ def execute(
             ]
             while ready and free and not workers.stopping:
                 trial, slot = ready.pop(0), free.pop(0)
-                taken = FROM_SOURCE[trial.takes](ledger.source(trial)) if trial.source else {}
+                taken = taken_settings(trial, ledger)
                 print(f"begins: {trial.name}", flush=True)
                 call = pool.submit(train_and_evaluate, trial, taken, place, launcher, workers, slot)
                 running[call] = (trial, slot)
@@ -169,6 +169,13 @@ def execute(
                 free.append(slot)
                 report(trial, call.result(), ledger, failed)
                 workers.stopping |= call.result() in STOPPED
+
+
+def taken_settings(trial: Trial, ledger: Ledger) -> dict[str, Any]:
+    """Return the settings that a trial takes from the run it builds on; none without one."""
+    if trial.source is None or trial.takes is None:
+        return {}
+    return FROM_SOURCE[trial.takes](ledger.source(trial.source, trial))
 
 
 def report(trial: Trial, status: int, ledger: Ledger, failed: dict[str, int]) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from hdkd_dist.data.manifest import read_manifest
 from hdkd_dist.paper.records import DONE, Record, lay_out, read_records, record_of, write_records
 from hdkd_dist.paper.scales import Scale
-from hdkd_dist.paper.trials import Place, Source, Trial
+from hdkd_dist.paper.trials import Folders, Source, Trial
+from hdkd_dist.runs.folder import replace_file
 
 
 @dataclass
@@ -18,12 +19,12 @@ class Ledger:
     """Hold the finished runs of a scale, by name."""
 
     scale: Scale
-    place: Place
+    place: Folders
     results: Path
     records: dict[str, Record]
 
     @classmethod
-    def read(cls, scale: Scale, place: Place, results: Path) -> Ledger:
+    def read(cls, scale: Scale, place: Folders, results: Path) -> Ledger:
         """Read the results that are kept."""
         return cls(scale, place, results, read_records(results, scale.name))
 
@@ -71,10 +72,10 @@ class Ledger:
         }
         return replace(self, records=found)
 
-    def source(self, trial: Trial) -> Source:
-        """Lay out what a trial builds on."""
-        folder = self.place.source(trial)
-        lay_out(self.records[trial.source.name], folder)
+    def source(self, source: Trial, trial: Trial) -> Source:
+        """Lay out the finished run ``source``, on which ``trial`` builds."""
+        folder = self.place.source(source)
+        lay_out(self.records[source.name], folder)
         return Source(folder, trial.rate)
 
     def save(self) -> None:
@@ -83,20 +84,20 @@ class Ledger:
 
 
 @dataclass(frozen=True)
-class Done:
+class FinishedMark:
     """Note what a finished run was: see ``Trial.identity`` and ``Record.data``."""
 
     identity: dict[str, object]
     data: str
 
 
-def mark_done(trial: Trial, place: Place) -> None:
+def mark_done(trial: Trial, place: Folders) -> None:
     """Note that a run is trained and evaluated, as what and on which data."""
-    done = Done(trial.identity, digest_in(place.data_set(trial)))
-    (place.run(trial) / DONE).write_text(json.dumps(asdict(done)) + "\n", encoding="utf-8")
+    mark = FinishedMark(trial.identity, digest_in(place.data_set(trial)))
+    replace_file(place.run(trial) / DONE, json.dumps(asdict(mark)) + "\n")
 
 
-def read_done(folder: Path) -> Done | None:
+def read_done(folder: Path) -> FinishedMark | None:
     """Read what the finished run in ``folder`` was, if there is one.
 
     Raises:
@@ -104,7 +105,9 @@ def read_done(folder: Path) -> Done | None:
     """
     file = folder / DONE
     try:
-        return Done(**json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
+        return (
+            FinishedMark(**json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
+        )
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{file} is damaged or of another version ({error}): remove {folder}, and the run is "

@@ -16,7 +16,7 @@ from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.queue import in_order_of_seeds, study_rows, validation_of
 from hdkd_dist.paper.scales import Setting
 from hdkd_dist.paper.studies import Choose
-from hdkd_dist.paper.trials import Place, Trial, evaluate_words, train_words
+from hdkd_dist.paper.trials import Folders, Trial, evaluate_words, train_words
 from hdkd_dist.paper.tuning import STAGES, hoped, planned_stage
 
 
@@ -44,7 +44,7 @@ def planned(name: str, ledger: Ledger) -> list[Trial]:
     return in_order_of_seeds(name, study_rows(name, ledger.scale, hopeful(ledger)))
 
 
-def commands(trial: Trial, place: Place) -> Iterator[str]:
+def commands(trial: Trial, place: Folders) -> Iterator[str]:
     """Write the run as one would type it."""
     taken = []
     if trial.source:
@@ -130,8 +130,7 @@ def check_lines(ledger: Ledger, trials: Sequence[Trial]) -> Iterator[str]:
         return
     kinds: dict[str, list[float]] = {}
     for name, record in ledger.records.items():
-        if name in by_name:
-            rate = tmac_per_second({name: record}, by_name)
+        if rate := tmac_per_second({name: record}, by_name):
             kinds.setdefault(by_name[name].method, []).append(rate / found)
     yield f"finished runs did {found * 1000:.3g} G multiply-adds per second and core (median)"
     for method, rates in sorted(kinds.items()):

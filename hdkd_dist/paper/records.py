@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from typing import Any
 from hdkd_dist.paper.scales import DATA_SETS
 from hdkd_dist.paper.trials import Trial
 from hdkd_dist.runs import names
-from hdkd_dist.runs.metrics import METRICS, read_metrics
+from hdkd_dist.runs.folder import METRICS, RESULTS
+from hdkd_dist.runs.metrics import read_metrics
 from hdkd_dist.runs.results import read_results
 
 DONE = "trial.json"  # in a run's folder, once it is trained and evaluated
@@ -93,10 +94,12 @@ def record_of(trial: Trial, folder: Path, data: str) -> Record:
         last = len(budgeted) - 1
         chosen = [budgeted[round(i * last / BUDGETS)] for i in range(BUDGETS + 1)]
         columns = ("budget_mmac", "mmac", "val_mmac", "val_top1", "val_top5", "top1", "top5")
-        kept["budgeted"] = [{key: row[key] for key in columns if key in row} for row in chosen]
+        kept["budgeted"] = [
+            {key: value for key, value in row.items() if key in columns} for row in chosen
+        ]
     place = {key: str(getattr(trial, key)) for key in PLACE}
     curve = curve_of(steps) if keeps_curve(trial) else []
-    return Record(trial.name, trial.identity, place, flattened(kept), curve, data)
+    return Record(trial.name, trial.identity, place, to_values(kept), curve, data)
 
 
 def keeps_curve(trial: Trial) -> bool:
@@ -131,7 +134,7 @@ def curve_of(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
     """Thin out the course of γ; empty where it has stood still."""
     gammas = [
         {
-            name: rounded(event[name])
+            name: to_csv_digits(event[name])
             for name in (names.GAMMA_SUM, *names.members(names.GAMMA, event))
         }
         for event in steps
@@ -145,25 +148,28 @@ def curve_of(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
 def lay_out(record: Record, folder: Path) -> None:
     """Write what another run takes from this one, as the run itself would have left it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(nested(record.values)), encoding="utf-8")
+    (folder / RESULTS).write_text(json.dumps(nested(record.values)), encoding="utf-8")
     events = [json.dumps({"event": "step", **point}) + "\n" for point in record.curve]
     (folder / METRICS).write_text("".join(events), encoding="utf-8")
 
 
-def flattened(tree: Any, path: str = "") -> Values:
-    """Turn ``{"a": [{"b": 1}]}`` into ``{"a.1.b": 1}``."""
+def to_values(tree: Mapping[str, Any]) -> Values:
+    """Turn ``{"a": [{"b": 1}]}`` into ``{"a.1.b": 1}``, rounded as the CSV holds it."""
+    leaves = names.flatten(numbered(tree))
+    return {name: to_csv_digits(value) for name, value in leaves.items()}
+
+
+def numbered(tree: Any) -> Any:
+    """Turn lists, at any depth, into mappings from "1", "2", …"""
     if isinstance(tree, Mapping):
-        parts: Iterable[tuple[object, Any]] = tree.items()
-    elif isinstance(tree, Sequence) and not isinstance(tree, str):
-        parts = enumerate(tree, start=1)
-    else:
-        return {path.removesuffix("."): rounded(tree)}
-    leaves = [flattened(value, f"{path}{key}.") for key, value in parts]
-    return {key: value for leaf in leaves for key, value in leaf.items()}
+        return {key: numbered(value) for key, value in tree.items()}
+    if isinstance(tree, Sequence) and not isinstance(tree, str):
+        return {str(place): numbered(value) for place, value in enumerate(tree, start=1)}
+    return tree
 
 
 def nested(values: Mapping[str, Any]) -> Any:
-    """Undo :func:`flattened`."""
+    """Undo :func:`to_values`."""
     if "" in values:
         return values[""]
     parts: dict[str, dict[str, Any]] = {}
@@ -175,7 +181,7 @@ def nested(values: Mapping[str, Any]) -> Any:
     return {key: nested(part) for key, part in parts.items()}
 
 
-def rounded(value: Any) -> Any:
+def to_csv_digits(value: Any) -> Any:
     """Round a number as the CSV holds it."""
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
@@ -184,11 +190,13 @@ def read_records(results: Path, scale: str) -> dict[str, Record]:
     """Read what is known of a scale, by name; empty if there is nothing yet."""
     curves: dict[str, list[dict[str, float]]] = {}
     for row in read_rows(results / f"{scale}_gamma.csv"):
-        point: Values = {key: number(text) for key, text in row.items() if text and key != "name"}
+        point: Values = {
+            key: parse_cell(text) for key, text in row.items() if text and key != "name"
+        }
         curves.setdefault(row["name"], []).append(point)
     records = {}
     for row in read_rows(results / f"{scale}.csv"):
-        values = {key: number(text) for key, text in row.items() if key not in KEYS and text}
+        values = {key: parse_cell(text) for key, text in row.items() if key not in KEYS and text}
         place = {key: row[key] for key in PLACE}
         name, data = row["name"], row.get("data") or ""
         identity = json.loads(row["identity"])
@@ -237,7 +245,7 @@ def in_order(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
 
-def number(text: str) -> float | int | str:
+def parse_cell(text: str) -> float | int | str:
     """Read a cell: a whole number, a number, or a word."""
     for kind in (int, float):
         try:

@@ -121,8 +121,12 @@ ALPHAS = (0, 0.1, 0.5, 0.9, 1)  # the paper's; 0.5 is its default
 
 def table_3(scale: Scale, choose: Choose) -> Iterator[Row]:
     """Vary how γ starts, whether it may evolve, and α of Eq. 10."""
-    bench = next(bench for bench in scale.benches.values() if bench.table_3_size is not None)
-    hdkd = plain(scale, bench, bench.table_3_size, "hdkd", choose)
+    bench, size = next(
+        (bench, bench.table_3_size)
+        for bench in scale.benches.values()
+        if bench.table_3_size is not None
+    )
+    hdkd = plain(scale, bench, size, "hdkd", choose)
     starts = {
         "DS-like": hdkd,
         "DBT-like": changed(hdkd, "dbt_like", {GAMMA_INIT: "dbt_like"}),
@@ -143,12 +147,14 @@ def table_3(scale: Scale, choose: Choose) -> Iterator[Row]:
 def figure_2(scale: Scale, choose: Choose) -> Iterator[Row]:
     """Train networks of several depths, for curves of budgets."""
     for bench in scale.benches.values():
-        for depth, network in bench.depths.items() if bench.figure_2_size is not None else ():
+        if (size := bench.figure_2_size) is None:
+            continue
+        for depth, network in bench.depths.items():
             for method in ("msdnet", "dbt", "hdkd"):
-                trial = plain(scale, bench, bench.figure_2_size, method, choose)
+                trial = plain(scale, bench, size, method, choose)
                 if network:
                     trial = changed(trial, depth.replace(" ", "_"), network)
-                block = f"{bench.title(bench.figure_2_size)}, {depth}"
+                block = f"{bench.title(size)}, {depth}"
                 yield Row(block, METHODS[method].title, trial, scale.ablation_seeds)
 
 

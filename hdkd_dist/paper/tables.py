@@ -86,7 +86,7 @@ def cells(
 
 
 def is_papers_network(trial: Trial, table: str) -> bool:
-    """Whether a run's accuracies can stand beside those of one of the paper's tables."""
+    """Tell whether a run's accuracies can stand beside those of one of the paper's tables."""
     model = settings_of(trial).model
     return model.preset == NETWORKS.get(table) and not model.overrides
 
@@ -144,7 +144,8 @@ def differences(table: str, rows: Sequence[Row], evidence: Evidence) -> Iterator
         }
         lines = []
         for pair in DIFFERENCES[table]:
-            compared = [difference(*(arms[name] for name in pair), each) for each in QUANTITIES]
+            more, less = (arms[name] for name in pair)
+            compared = [difference(more, less, each) for each in QUANTITIES]
             if seeds := len(evidence.finished(compared[0])):
                 shown = [difference_cell(each, evidence) for each in compared]
                 names = " − ".join(full_title(table, titled[name]) for name in pair)

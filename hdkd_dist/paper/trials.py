@@ -88,9 +88,9 @@ class Trial:
         """Return all that decides the result: a finished run with the same is not repeated."""
         taken = {}
         if self.source:
-            source = {"source": self.source.name, "source_digest": digest(self.source)}
+            source = {"source": self.source.name, "source_digest": trial_digest(self.source)}
             taken = {"takes": self.takes, **source}
-        config = {"config": self.bench.config, "digest": digest(self)}
+        config = {"config": self.bench.config, "digest": trial_digest(self)}
         return {**config, **self.settings, **taken}
 
 
@@ -144,7 +144,7 @@ def settings_of(trial: Trial) -> Settings:
     return settings.model_copy(update={"gamma": gamma})
 
 
-def digest(trial: Trial) -> str:
+def trial_digest(trial: Trial) -> str:
     """Hash all that a run computes with, defaults and the network's preset included.
 
     A changed default is a changed run; a default written out is not, nor a new setting that is left
@@ -167,8 +167,8 @@ def digest(trial: Trial) -> str:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Say where runs and data lie."""
+class Folders:
+    """Hold the folders of runs and data."""
 
     data: Path  # holds the prepared data sets
     out: Path  # gets the runs' folders
@@ -181,17 +181,17 @@ class Place:
         """Return the prepared data set that the trial trains on."""
         return self.data / trial.bench.folder(trial.size)
 
-    def source(self, trial: Trial) -> Path:
-        """Return the folder that gets what a trial builds on."""
-        return self.out / "sources" / trial.source.name
+    def source(self, source: Trial) -> Path:
+        """Return the folder in which a run is laid out for those that build on it."""
+        return self.out / "sources" / source.name
 
 
-def place_of(scale: Scale, data: str, out: str | None) -> Place:
+def place_of(scale: Scale, data: str, out: str | None) -> Folders:
     """Return the command line's folders."""
-    return Place(Path(str(data)), Path(str(out or f"runs/{scale.name}")))
+    return Folders(Path(str(data)), Path(str(out or f"runs/{scale.name}")))
 
 
-def train_words(trial: Trial, place: Place, taken: Mapping[str, Any] | None = None) -> list[str]:
+def train_words(trial: Trial, place: Folders, taken: Mapping[str, Any] | None = None) -> list[str]:
     """Return the arguments of train.py; ``taken``: settings that come from the run's source."""
     settings = {**trial.settings, **(taken or {})}
     words = ["--ds_config", os.path.relpath(ROOT / trial.bench.config), "--method", trial.method]
@@ -203,7 +203,7 @@ def train_words(trial: Trial, place: Place, taken: Mapping[str, Any] | None = No
     return words
 
 
-def evaluate_words(trial: Trial, place: Place) -> list[str]:
+def evaluate_words(trial: Trial, place: Folders) -> list[str]:
     """Return the arguments of evaluate.py, which reads the test split, once."""
     options = {"latency_batch": "1", **trial.bench.evaluation}
     words = ["--run", str(place.run(trial))]

@@ -1,4 +1,4 @@
-"""The charts of a report that compare runs."""
+"""Charts of a report: those that compare runs, and those of one run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from hdkd_dist.method.weights import METHODS
-from hdkd_dist.reporting.runs import Event, Run
+from hdkd_dist.reporting.runs import Event, RecordedRun
 from hdkd_dist.runs import names
 
 DISTINCT = ("#4e79a7", "#f28e2b", "#59a14f", "#9c755f", "#b07aa1", "#2aa5a0", "#e15759", "#d37295")
@@ -20,17 +20,17 @@ LINE = "%{fullData.name}<br>%{x}: %{y:.4~g}<extra></extra>"
 
 
 def thinned(events: Sequence[Event], limit: int) -> list[Event]:
-    """Evenly chosen records, the last among them; all if there are few."""
+    """Choose records evenly, the last among them; all if there are few."""
     stride = math.ceil(len(events) / limit) if events else 1
     return list(events[::-1][::stride][::-1])
 
 
 def add_curve(figure: go.Figure, events: Sequence[Event], name: str, line: dict[str, Any]) -> None:
-    """A value over the steps; records that lack it are left out."""
+    """Add a value over the steps; records that lack it are left out."""
     known = [event for event in events if name in event]
     figure.add_scatter(
         x=[event["step"] for event in known],
-        y=[rounded(event[name]) for event in known],
+        y=[to_five_digits(event[name]) for event in known],
         mode="lines" if len(known) > 1 else "markers",
         hovertemplate=LINE,
         **line,
@@ -38,7 +38,7 @@ def add_curve(figure: go.Figure, events: Sequence[Event], name: str, line: dict[
 
 
 def over_steps(figure: go.Figure, height: int = 340) -> go.Figure | None:
-    """The figure with steps below; None if it is empty."""
+    """Lay the figure out with steps below; None if it is empty."""
     if not figure.data:
         return None
     figure.update_xaxes(title_text="step")
@@ -46,7 +46,7 @@ def over_steps(figure: go.Figure, height: int = 340) -> go.Figure | None:
 
 
 def laid_out(figure: go.Figure, height: int) -> go.Figure:
-    """Without plotly's own template, whose colours are for white paper.
+    """Lay out without plotly's own template, whose colours are for white paper.
 
     The figure fills its place on the page, ``meta.height`` pixels high at least.
     """
@@ -62,13 +62,13 @@ def laid_out(figure: go.Figure, height: int) -> go.Figure:
     return figure
 
 
-def rounded(value: float | None, minus: float = 0.0) -> float | None:
-    """Five digits: more cannot be seen, and would double the page."""
+def to_five_digits(value: float | None, minus: float = 0.0) -> float | None:
+    """Round to five digits: more cannot be seen, and would double the page."""
     return None if value is None else float(f"{value - minus:.5g}")
 
 
 def exit_members(group: str, event: Event) -> list[str]:
-    """The group's names that belong to one exit alone, from the first exit to the last."""
+    """List the group's names that belong to one exit alone, from the first exit to the last."""
     found = [name for name in names.members(group, event) if "_to_" not in name]
     return sorted(found, key=names.exit_number)
 
@@ -78,21 +78,21 @@ COLUMNS = 5  # small charts side by side at most
 POINTS = 10_000  # per quantity and page, so that the page stays small
 
 
-def figures_of(runs: Sequence[Run], points: int) -> Iterable[tuple[str, go.Figure | None]]:
-    """The charts that compare runs, with their titles."""
+def figures_of(runs: Sequence[RecordedRun], points: int) -> Iterable[tuple[str, go.Figure | None]]:
+    """Draw the charts that compare runs; yields title and chart."""
     yield "Validation accuracy per exit", per_exit_over_epochs(runs, points)
     yield "Cross-entropy per exit, training", per_exit_losses(runs, points)
     yield "Accuracy against cost", accuracy_against_cost(runs)
     yield "Size of the loss weights: Σγ/Σγ₀", weight_sums(runs, points)
 
 
-def points_per_run(runs: Sequence[Run]) -> int:
-    """How many records of each run are drawn."""
+def points_per_run(runs: Sequence[RecordedRun]) -> int:
+    """Choose how many records of each run are drawn."""
     return max(100, min(500, POINTS // len(runs)))
 
 
-def per_exit_over_epochs(runs: Sequence[Run], points: int) -> go.Figure | None:
-    """Validation accuracy: a chart per exit, a line per run."""
+def per_exit_over_epochs(runs: Sequence[RecordedRun], points: int) -> go.Figure | None:
+    """Draw validation accuracy: a chart per exit, a line per run."""
     return small_charts(
         runs,
         points,
@@ -104,8 +104,8 @@ def per_exit_over_epochs(runs: Sequence[Run], points: int) -> go.Figure | None:
     )
 
 
-def per_exit_losses(runs: Sequence[Run], points: int) -> go.Figure | None:
-    """The cross-entropies: a chart per exit, a line per run."""
+def per_exit_losses(runs: Sequence[RecordedRun], points: int) -> go.Figure | None:
+    """Draw the cross-entropies: a chart per exit, a line per run."""
     return small_charts(
         runs,
         points,
@@ -118,15 +118,15 @@ def per_exit_losses(runs: Sequence[Run], points: int) -> go.Figure | None:
 
 
 def small_charts(
-    runs: Sequence[Run],
+    runs: Sequence[RecordedRun],
     points: int,
     group: str,
-    events_of: Callable[[Run], Sequence[Event]],
+    events_of: Callable[[RecordedRun], Sequence[Event]],
     place: Callable[[Event], float],
     x_title: str,
     y_title: str,
 ) -> go.Figure | None:
-    """A chart per exit; runs have a line in those that they know. None without any record."""
+    """Draw a chart per exit, a line per run that has it. None without any record."""
     shown = [run for run in runs if events_of(run)]
     members = {run.name: exit_members(group, events_of(run)[0]) for run in shown}
     exits = max(map(len, members.values()), default=0)
@@ -146,7 +146,7 @@ def small_charts(
     for run, line in zip(shown, lines(runs, shown), strict=True):
         events = thinned(events_of(run), points)
         for k, name in enumerate(members[run.name]):
-            values = [rounded(event.get(name)) for event in events]
+            values = [to_five_digits(event.get(name)) for event in events]
             figure.add_scatter(
                 x=[place(event) for event in events],
                 y=values,
@@ -164,7 +164,7 @@ def small_charts(
     return laid_out(figure, height=70 + 210 * rows)
 
 
-def lines(runs: Sequence[Run], shown: Sequence[Run]) -> list[dict[str, Any]]:
+def lines(runs: Sequence[RecordedRun], shown: Sequence[RecordedRun]) -> list[dict[str, Any]]:
     """Name, colour and legend of each shown run's line; the same in all charts of a page.
 
     Methods have colours of their own; of a single method, the runs have. The legend names runs, or
@@ -172,7 +172,7 @@ def lines(runs: Sequence[Run], shown: Sequence[Run]) -> list[dict[str, Any]]:
     """
     several = len({run.method for run in runs}) > 1
     methods = list(METHODS)
-    styles, named = [], set()
+    styles, labelled = [], set()
     for run in shown:
         if several and run.method in methods:
             place = methods.index(run.method)
@@ -183,16 +183,16 @@ def lines(runs: Sequence[Run], shown: Sequence[Run]) -> list[dict[str, Any]]:
             {
                 "name": escape(label, quote=False),
                 "legendgroup": label,
-                "showlegend": label not in named,
+                "showlegend": label not in labelled,
                 "line": {"color": DISTINCT[place % len(DISTINCT)], "width": 1.6},
             }
         )
-        named.add(label)
+        labelled.add(label)
     return styles
 
 
-def accuracy_against_cost(runs: Sequence[Run]) -> go.Figure | None:
-    """Accuracy of each exit against its multiply-adds, of finished runs."""
+def accuracy_against_cost(runs: Sequence[RecordedRun]) -> go.Figure | None:
+    """Draw the accuracy of each exit against its multiply-adds, of finished runs."""
     shown = [run for run in runs if run.mmac]
     if not shown:
         return None
@@ -213,8 +213,8 @@ def accuracy_against_cost(runs: Sequence[Run]) -> go.Figure | None:
     return laid_out(figure, height=380)
 
 
-def weight_sums(runs: Sequence[Run], points: int) -> go.Figure | None:
-    """Σγ/Σγ₀ of the runs that learn γ."""
+def weight_sums(runs: Sequence[RecordedRun], points: int) -> go.Figure | None:
+    """Draw Σγ/Σγ₀ of the runs that learn γ."""
     shown = [run for run in runs if run.learns]
     if not shown:
         return None
@@ -231,8 +231,8 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash")  # a teacher one exit l
 SEQUENTIAL, DIVERGING = "sequential", "diverging"  # the page picks the colours: 0 looks like no ink
 
 
-def figures_of_run(run: Run, points: int) -> Iterable[tuple[str, go.Figure | None]]:
-    """The charts of one run, with their titles."""
+def figures_of_run(run: RecordedRun, points: int) -> Iterable[tuple[str, go.Figure | None]]:
+    """Draw the charts of one run; yields title and chart."""
     yield "Accuracy per exit", run_accuracy(run, points)
     ce, kd = run_losses(run, points)
     yield "Cross-entropies", ce
@@ -244,8 +244,8 @@ def figures_of_run(run: Run, points: int) -> Iterable[tuple[str, go.Figure | Non
     yield "Waiting for data", run_value(run, names.WAITING, "share of time", points)
 
 
-def run_accuracy(run: Run, points: int) -> go.Figure | None:
-    """Validation and training accuracy of one run, a colour per exit."""
+def run_accuracy(run: RecordedRun, points: int) -> go.Figure | None:
+    """Draw validation and training accuracy of one run, a colour per exit."""
     figure = go.Figure()
     for kind, group, events, dash in (
         ("validation", names.VAL_TOP1, run.epochs, "solid"),
@@ -260,8 +260,8 @@ def run_accuracy(run: Run, points: int) -> go.Figure | None:
     return over_steps(figure)
 
 
-def run_losses(run: Run, points: int) -> list[go.Figure | None]:
-    """Cross-entropies, and distillation losses, each in the colour of its student."""
+def run_losses(run: RecordedRun, points: int) -> list[go.Figure | None]:
+    """Draw cross-entropies and distillation losses, each in the colour of its student."""
     places = names.losses(names.LOSS, run.steps[0]) if run.steps else {}
     colors = ordered(run.num_exits)
     events = thinned(run.steps, points)
@@ -276,13 +276,13 @@ def run_losses(run: Run, points: int) -> list[go.Figure | None]:
     return [over_steps(figure) for figure in figures]
 
 
-def run_gamma(run: Run, points: int) -> go.Figure | None:
-    """γ over time: a row per entry, its change since the start in colour."""
+def run_gamma(run: RecordedRun, points: int) -> go.Figure | None:
+    """Draw γ over time: a row per entry, its change since the start in colour."""
     start = run.gamma_start
     if not run.learns:
         return None
     events = thinned(run.steps, points)
-    change = [[rounded(event.get(name), start[name]) for event in events] for name in start]
+    change = [[to_five_digits(event.get(name), start[name]) for event in events] for name in start]
     bound = max((abs(v) for row in change for v in row if v is not None), default=0) or 1e-3
     figure = go.Figure(
         go.Heatmap(
@@ -301,8 +301,8 @@ def run_gamma(run: Run, points: int) -> go.Figure | None:
     return laid_out(figure, height=max(300, 110 + 17 * len(start)))
 
 
-def gamma_matrix(run: Run) -> go.Figure | None:
-    """γ now: who teaches (rows; the labels teach by cross-entropy) whom (columns)."""
+def gamma_matrix(run: RecordedRun) -> go.Figure | None:
+    """Draw γ now: who teaches (rows; the labels teach by cross-entropy) whom (columns)."""
     places = names.losses(names.GAMMA, run.steps[0]) if run.steps else {}
     if not places:
         return None
@@ -316,7 +316,7 @@ def gamma_matrix(run: Run) -> go.Figure | None:
         go.Heatmap(
             x=[f"exit {k}" for k in exits],
             y=["labels" if teacher is None else f"exit {teacher}" for teacher in teachers],
-            z=[[rounded(last.get(name)) if name else None for name in row] for row in cells],
+            z=[[to_five_digits(last.get(name)) if name else None for name in row] for row in cells],
             customdata=[[run.gamma_start.get(name) if name else None for name in r] for r in cells],
             meta=SEQUENTIAL,
             zmin=min(last_values),
@@ -334,8 +334,8 @@ def gamma_matrix(run: Run) -> go.Figure | None:
     return laid_out(figure, height=max(300, 110 + 34 * len(teachers)))
 
 
-def run_value(run: Run, name: str, title: str, points: int) -> go.Figure | None:
-    """One recorded value over the steps."""
+def run_value(run: RecordedRun, name: str, title: str, points: int) -> go.Figure | None:
+    """Draw one recorded value over the steps."""
     figure = go.Figure()
     line = {"name": title, "showlegend": False, "line": {"color": DISTINCT[0], "width": 1.5}}
     if any(name in event for event in run.steps):
@@ -345,5 +345,5 @@ def run_value(run: Run, name: str, title: str, points: int) -> go.Figure | None:
 
 
 def ordered(count: int) -> list[str]:
-    """Colours from the first exit to the last."""
+    """Return colours from the first exit to the last."""
     return sample_colorscale(ORDERED, [k / max(1, count - 1) for k in range(count)])

@@ -1,4 +1,4 @@
-"""The report: one file of HTML that asks nobody for anything."""
+"""Render the report: one file of HTML that loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from hdkd_dist import __version__
 from hdkd_dist.reporting.comparison import figures_of, figures_of_run, points_per_run
-from hdkd_dist.reporting.runs import Run, comparable, differences
+from hdkd_dist.reporting.runs import RecordedRun, comparable, differences
 
 OPEN_RUNS = 3  # with more, the charts of single runs are folded away
 
@@ -30,8 +30,8 @@ class Chart:
     wide: bool
 
 
-def render(runs: Sequence[Run]) -> str:
-    """The page. Everything that runs contain is escaped."""
+def render(runs: Sequence[RecordedRun]) -> str:
+    """Render the page. Everything that runs contain is escaped."""
     environment = Environment(
         loader=PackageLoader("hdkd_dist.reporting", "."),
         autoescape=True,
@@ -39,7 +39,7 @@ def render(runs: Sequence[Run]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "utc": utc}
+    environment.filters |= {"number": format_number, "utc": utc}
     points = points_per_run(runs)
     return environment.get_template("page.html").render(
         runs=runs,
@@ -54,8 +54,8 @@ def render(runs: Sequence[Run]) -> str:
         points=points,
         version=__version__,
         now=datetime.now(timezone.utc).timestamp(),
-        style=Markup(part("page.css")),
-        script=Markup(part("page.js")),
+        style=Markup(read_beside("page.css")),
+        script=Markup(read_beside("page.js")),
         plotly=Markup(get_plotlyjs()),
     )
 
@@ -63,7 +63,7 @@ def render(runs: Sequence[Run]) -> str:
 def charts(
     figures: Iterable[tuple[str, go.Figure | None]], wide: Sequence[str] = ()
 ) -> list[Chart]:
-    """Those figures that have something to show."""
+    """Keep the figures that have something to show."""
     return [
         Chart(
             title, script_json(figure), figure.layout.meta["height"], any(w in title for w in wide)
@@ -74,31 +74,31 @@ def charts(
 
 
 def script_json(figure: go.Figure) -> Markup:
-    """A figure as JSON that cannot end the script element it stands in."""
+    """Write a figure as JSON that cannot end the script element it stands in."""
     return Markup(
-        json.dumps(plain(figure.to_plotly_json()), allow_nan=False).replace("<", "\\u003c")
+        json.dumps(with_lists(figure.to_plotly_json()), allow_nan=False).replace("<", "\\u003c")
     )
 
 
-def plain(value: object) -> object:
-    """plotly keeps sequences as tuples, and matrices as they were given."""
+def with_lists(value: object) -> object:
+    """Turn tuples into lists: plotly keeps sequences as tuples, and matrices as they were given."""
     if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: with_lists(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [with_lists(item) for item in value]
     return value
 
 
-def part(name: str) -> str:
-    """A file beside this one."""
+def read_beside(name: str) -> str:
+    """Read a file beside this one."""
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
-def number(value: float | None, pattern: str = ".2f") -> str:
-    """A number for a table; "–" if there is none."""
+def format_number(value: float | None, pattern: str = ".2f") -> str:
+    """Write a number for a table; "–" if there is none."""
     return "–" if value is None else format(value, pattern)
 
 
 def utc(seconds: float) -> str:
-    """Seconds since 1970 as a date."""
+    """Write seconds since 1970 as a date."""
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")

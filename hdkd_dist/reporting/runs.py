@@ -1,4 +1,4 @@
-"""A run as its folder tells it, finished or not."""
+"""Read runs from their folders, finished or not."""
 
 from __future__ import annotations
 
@@ -9,62 +9,63 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal, cast
 
 from hdkd_dist.method.weights import METHODS
-from hdkd_dist.reporting.structure import Config, Results, is_measured, read_object
+from hdkd_dist.reporting.structure import config_fault, is_measured, read_object, results_fault
 from hdkd_dist.runs import names
-from hdkd_dist.runs.metrics import METRICS, read_events
-from hdkd_dist.runs.results import FILE_NAME
+from hdkd_dist.runs.folder import CONFIG, METRICS, RESULTS
+from hdkd_dist.runs.metrics import read_events
+from hdkd_dist.runs.results import Results
 
 Event = Mapping[str, Any]
 UNKNOWN = "?"
 
 
 @dataclass(frozen=True)
-class Run:
-    """What ``config.json``, ``metrics.jsonl`` and ``results.json`` hold; empty where one is not."""
+class RecordedRun:
+    """Content of a run's three files: configuration, events and results; empty where one is not."""
 
     name: str  # unique among the runs of a page
     config: Mapping[str, Any]
     events: Sequence[Event]
-    results: Mapping[str, Any]
+    results: Results
     written: float  # when metrics.jsonl last grew, seconds since 1970
     notes: Sequence[str] = ()  # what could not be read
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The configuration's section "hdkd"."""
+        """Return the configuration's section "hdkd"."""
         return self.config.get("hdkd", {})
 
     @property
     def method(self) -> str:
-        """As the command line has it."""
+        """Name the method as the command line has it."""
         return str(self.settings.get("method") or self.results.get("method") or UNKNOWN)
 
     @property
     def title(self) -> str:
-        """The method as the paper writes it."""
+        """Name the method as the paper writes it."""
         return METHODS[self.method].title if self.method in METHODS else self.method
 
     @property
     def finished(self) -> bool:
-        """Whether training ended and was measured."""
+        """Tell whether training ended and was measured."""
         return bool(self.results.get("exits"))
 
     @cached_property
     def steps(self) -> list[Event]:
-        """The records of training steps."""
+        """List the records of training steps."""
         return [event for event in self.events if event["event"] == "step"]
 
     @cached_property
     def epochs(self) -> list[Event]:
-        """The records of validations."""
+        """List the records of validations."""
         return [event for event in self.events if event["event"] == "epoch" and "epoch" in event]
 
     @property
     def progress(self) -> str:
-        """How far it is: "finished", or the last record's epoch and step."""
+        """Say how far it is: "finished", or the last record's epoch and step."""
         if self.finished:
             return "finished"
         if not self.steps:
@@ -75,62 +76,62 @@ class Run:
 
     @property
     def num_exits(self) -> int:
-        """K; 0 before the first record."""
-        return max(map(len, (self.validation, self.test, self.members(names.TRAIN_TOP1))))
+        """Count the exits, K; 0 before the first record."""
+        recorded = self.members(names.TRAIN_TOP1)
+        return max(len(self.validation), len(self.test), len(recorded))
 
     def members(self, group: str) -> list[str]:
-        """The names of a group that the run has recorded at its steps."""
+        """List the names of a group that the run has recorded at its steps."""
         return names.members(group, self.steps[0]) if self.steps else []
 
     @cached_property
     def validation(self) -> list[float]:
-        """Top-1 accuracy per exit, now or at the end, in percent."""
+        """Return top-1 accuracy per exit, now or at the end, in percent."""
         if self.finished:
             return [row["val_top1"] for row in self.results["exits"]]
         return names.exits(names.VAL_TOP1, self.epochs[-1]) if self.epochs else []
 
     @property
     def test(self) -> list[float]:
-        """Top-1 accuracy per exit in percent, once it was measured."""
+        """Return top-1 test accuracy per exit in percent, once it was measured."""
         rows = self.results.get("exits", [])
         return [row["top1"] for row in rows] if rows and "top1" in rows[0] else []
 
     @property
     def mmac(self) -> list[float]:
-        """Millions of multiply-adds up to each exit; empty before the end."""
+        """Return millions of multiply-adds up to each exit; empty before the end."""
         return [row["mmac"] for row in self.results.get("exits", [])]
 
-    def speed(self, name: str) -> float | None:
-        """``images_per_s`` or ``wait_fraction``: of the training, or the records' median so far."""
-        known = self.results.get("train", {}).get(name)
+    def speed(self, name: Literal["images_per_s", "wait_fraction"]) -> float | None:
+        """Return a speed of the training at its end, or the records' median so far."""
+        known = self.results["train"][name] if "train" in self.results else None
         recorded = [event[name] for event in self.steps if name in event]
         return known if known is not None else median(recorded) if recorded else None
 
     @property
     def data(self) -> str:
-        """The data's folder, without its path: CIFAR(150) is not CIFAR(500)."""
+        """Name the data's folder, without its path: CIFAR(150) is not CIFAR(500)."""
         path = self.settings.get("data", {}).get("path")
         return Path(str(path)).name if path else str(self.results.get("dataset", UNKNOWN))
 
     @property
     def preset(self) -> str:
-        """The network."""
+        """Name the network."""
         return str(self.settings.get("model", {}).get("preset", UNKNOWN))
 
     @property
     def hours(self) -> float | None:
-        """Of training, at the end."""
-        seconds = self.results.get("train", {}).get("seconds")
-        return None if seconds is None else seconds / 3600
+        """Return the hours of training, at the end."""
+        return self.results["train"]["seconds"] / 3600 if "train" in self.results else None
 
     @property
     def sum_ratio(self) -> float | None:
-        """Σγ/Σγ₀ now."""
+        """Return Σγ/Σγ₀ now."""
         return self.steps[-1].get(names.GAMMA_SUM) if self.steps else None
 
     @cached_property
     def gamma_start(self) -> dict[str, float]:
-        """γ₀ by name; before a run's end, γ at its first record."""
+        """Return γ₀ by name; before a run's end, γ at its first record."""
         shown = self.members(names.GAMMA)
         if self.results.get("gamma"):
             return names.gamma_by_name(self.results["gamma"]["initial"], shown)
@@ -138,68 +139,60 @@ class Run:
 
     @property
     def learns(self) -> bool:
-        """Whether γ has moved."""
+        """Tell whether γ has moved."""
         start = self.gamma_start
         return any(event.get(name) != start[name] for event in self.steps[-1:] for name in start)
 
 
-def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """The runs in these folders, which hold ``metrics.jsonl``; see :func:`run_folders`."""
+def read_runs(folders: Sequence[Path]) -> list[RecordedRun]:
+    """Read the runs in these folders, which hold ``metrics.jsonl``; see :func:`run_folders`."""
     parent = Path(os.path.commonpath([folder.parent for folder in folders]))
-    return [read_run(folder, str(folder.relative_to(parent))) for folder in folders]
+    return [read_recorded_run(folder, str(folder.relative_to(parent))) for folder in folders]
 
 
-def read_run(folder: Path, name: str) -> Run:
-    """One run; files that are missing or damaged are noted, for the others may be fine."""
-    config, config_note = read_object(folder / "config.json", Config)
-    results, results_note = read_object(folder / FILE_NAME, Results)
+def read_recorded_run(folder: Path, name: str) -> RecordedRun:
+    """Read one run; files that are missing or damaged are noted, for the others may be fine."""
+    config, config_note = read_object(folder / CONFIG, config_fault)
+    read, results_note = read_object(folder / RESULTS, results_fault)
+    results = cast(Results, read or {})
     events, lines = read_measured(folder)
     exits = max((len(names.members(names.TRAIN_TOP1, event)) for event in events), default=0)
-    if results and exits and len(results.get("exits", [])) not in (0, exits):
-        results_note = f"{FILE_NAME} is not of the network of {METRICS}, of {exits} exits: left out"
-        results = None
+    if exits and len(results.get("exits", [])) not in (0, exits):
+        results_note = f"{RESULTS} is not of the network of {METRICS}, of {exits} exits: left out"
+        results = {}
     if config is None:
-        config, config_note = {}, config_note or "config.json is missing"
-    return Run(
+        config, config_note = {}, config_note or f"{CONFIG} is missing"
+    return RecordedRun(
         name=name,
         config=config,
         events=events,
-        results=results or {},
+        results=results,
         written=(folder / METRICS).stat().st_mtime,
         notes=[note for note in (config_note, results_note, lines) if note],
     )
 
 
 def read_measured(folder: Path) -> tuple[list[Event], str | None]:
-    """The events that can be shown, and what is wrong with the others."""
+    """Read the events that can be shown, and say what is wrong with the others."""
     try:
         recorded, unreadable = read_events(folder)
     except OSError as error:
         return [], f"{METRICS} cannot be read ({error.strerror})"
-    events = [event for event in recorded if is_measured(event)]
+    events: list[Event] = [event for event in recorded if is_measured(event)]
     unreadable += len(recorded) - len(events)
     return events, f"{unreadable} line(s) of {METRICS} are cut or damaged" if unreadable else None
 
 
-def comparable(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs of the same network on the same data, two at least, by what they have in common."""
-    groups: dict[str, list[Run]] = {}
+def comparable(runs: Sequence[RecordedRun]) -> dict[str, list[RecordedRun]]:
+    """Group runs of the same network on the same data, two at least, by what they share."""
+    groups: dict[str, list[RecordedRun]] = {}
     for run in runs:
         groups.setdefault(f"{run.preset} on {run.data}", []).append(run)
     return {title: members for title, members in groups.items() if len(members) > 1}
 
 
-def flatten(config: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """``{"a": {"b": 1}}`` → ``{"a.b": 1}``."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        key = f"{path}{name}"
-        flat |= flatten(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
-    return flat
-
-
-def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """The settings in which the runs' configurations differ, with each run's value.
+def differences(runs: Sequence[RecordedRun]) -> dict[str, list[str]]:
+    """List the settings in which the runs' configurations differ, with each run's value.
 
     The run's own folder is left out; "–" where a configuration lacks the setting. Runs without a
     configuration have "–" everywhere.
@@ -208,7 +201,7 @@ def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
     def shown(value: Any) -> str:
         return value if isinstance(value, str) else json.dumps(value)
 
-    flat = [flatten(run.config) for run in runs]
+    flat = [names.flatten(run.config) for run in runs]
     keys = {key: None for config in flat for key in config if key != "hdkd.run.out"}
     table = {key: [shown(config[key]) if key in config else "–" for config in flat] for key in keys}
     known = [bool(config) for config in flat]

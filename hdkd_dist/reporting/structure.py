@@ -1,134 +1,95 @@
-"""What a report relies on in a run's files, which may be damaged or of another version."""
+"""Check a run's files, which may be damaged or of another version, before a report shows them."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from hdkd_dist.runs.results import Results
+from hdkd_dist.runs.schema import faults, first_fault, is_finite
 
-
-class Part(BaseModel):
-    """A part of a file; what is not named here is not read."""
-
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+SHOWN = ("method", "dataset", "exits", "gamma", "train")  # of results.json
 
 
-class Model(Part):
-    """The network."""
+class RecordedModel(TypedDict, total=False):
+    """Part of ``config.json`` that names the network."""
 
-    preset: str = ""
-
-
-class Data(Part):
-    """Where the data lie."""
-
-    path: str = ""
+    preset: str
 
 
-class Schedule(Part):
-    """How long the run takes."""
+class RecordedData(TypedDict, total=False):
+    """Part of ``config.json`` that names the data."""
 
-    epochs: float = 0
-
-
-class RunPart(Part):
-    """Which of several runs it is."""
-
-    seed: int = 0
+    path: str
 
 
-class Settings(Part):
-    """The section "hdkd"."""
+class RecordedSchedule(TypedDict, total=False):
+    """Part of ``config.json`` that says how long the run takes."""
 
-    method: str = ""
-    model: Model = Model()
-    data: Data = Data()
-    schedule: Schedule = Schedule()
-    run: RunPart = RunPart()
+    epochs: float
 
 
-class Config(Part):
-    """``config.json``."""
+class RecordedSeed(TypedDict, total=False):
+    """Part of ``config.json`` that tells runs of the same settings apart."""
 
-    hdkd: Settings = Settings()
-
-
-class Exit(Part):
-    """One row of the results."""
-
-    mmac: float
-    val_top1: float
-    top1: float = 0
+    seed: int
 
 
-class Weights(Part):
-    """γ, [K] and [K, K]."""
+class RecordedSettings(TypedDict, total=False):
+    """Settings of the section "hdkd" that a report shows; other versions may have other ones."""
 
-    ce: list[float]
-    kd: list[list[float]]
-
-
-class Gamma(Part):
-    """The weights at the start."""
-
-    initial: Weights
+    method: str
+    model: RecordedModel
+    data: RecordedData
+    schedule: RecordedSchedule
+    run: RecordedSeed
 
 
-class Train(Part):
-    """How the training went."""
+class RecordedConfig(TypedDict, total=False):
+    """Part of ``config.json`` that a report shows."""
 
-    images_per_s: float = 0
-    wait_fraction: float = 0
-    seconds: float = 0
+    hdkd: RecordedSettings
 
 
-class Results(Part):
-    """``results.json``."""
-
-    method: str = ""
-    dataset: str = ""
-    exits: list[Exit] = []
-    gamma: Gamma | None = None
-    train: Train = Train()
-
-    @model_validator(mode="after")
-    def _equally_many_exits(self) -> Results:
-        exits, gamma = len(self.exits), self.gamma
-        rows = [gamma.initial.ce, gamma.initial.kd, *gamma.initial.kd] if gamma and exits else []
-        if any(len(row) != exits for row in rows):
-            raise ValueError(f"gamma is not that of {exits} exits")
-        return self
+def config_fault(config: object) -> str | None:
+    """Name what a report cannot show of ``config.json``; None where all is well."""
+    return first_fault(config, RecordedConfig)
 
 
-def read_object(file: Path, structure: type[Part]) -> tuple[dict[str, Any] | None, str | None]:
-    """A file's JSON object, None if it is not there or not usable, and what is wrong with it."""
+def results_fault(results: object) -> str | None:
+    """Name what a report cannot show of ``results.json``; None where all is well."""
+    if not isinstance(results, Mapping):
+        return first_fault(results, Results)
+    structure = get_type_hints(Results)
+    for name in SHOWN:
+        found = faults(results[name], structure[name], (name,)) if name in results else iter(())
+        if fault := next(found, None):
+            return fault
+    exits = len(results.get("exits", []))
+    if exits and "gamma" in results:
+        initial = results["gamma"]["initial"]
+        if any(len(row) != exits for row in (initial["ce"], initial["kd"], *initial["kd"])):
+            return f"gamma is not that of {exits} exits"
+    return None
+
+
+def read_object(
+    file: Path, fault_of: Callable[[object], str | None]
+) -> tuple[dict[str, Any] | None, str | None]:
+    """Read a file's JSON object, None if it is missing or not usable, and say what is wrong."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-        structure.model_validate(value)
     except FileNotFoundError:
         return None, None
-    except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(map(str, fault["loc"]))
-        found = f"{place}: {fault['msg']}" if place else fault["msg"]
-        return None, f"{file.name} is damaged or of another version ({found}): left out"
     except (OSError, ValueError) as error:
         return None, f"{file.name} cannot be read ({error})"
+    if fault := fault_of(value):
+        return None, f"{file.name} is damaged or of another version ({fault}): left out"
     return value, None
 
 
 def is_measured(event: Mapping[str, Any]) -> bool:
-    """Whether all that an event says are numbers, and finite."""
+    """Tell whether all that an event says are finite numbers."""
     return all(is_finite(value) for name, value in event.items() if name != "event")
-
-
-def is_finite(value: object) -> bool:
-    """Whether this is a finite number."""
-    try:
-        return isinstance(value, int | float) and math.isfinite(value)
-    except OverflowError:  # a whole number that is none in floating point
-        return False

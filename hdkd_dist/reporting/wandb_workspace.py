@@ -1,9 +1,10 @@
-"""A W&B workspace for this project's runs: ``python -m hdkd_dist.reporting.wandb_workspace``."""
+"""Make a W&B workspace of these runs: ``python -m hdkd_dist.reporting.wandb_workspace``."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
@@ -20,6 +21,7 @@ PER_EXIT = {
     names.TRAIN_TOP1: "training top-1",
 }
 AT_THE_END = {names.TEST_TOP1: "test top-1", names.TEST_TOP5: "test top-5"}
+Panel = wr.LinePlot | wr.BarPlot
 GROUPS = (*PER_EXIT, *AT_THE_END, names.LOSS, names.GAMMA, names.AVERAGE_CE)
 
 
@@ -39,19 +41,19 @@ def main(entity: str, project: str, runs: Sequence[str] = ("runs/*",)) -> None:
 
 
 def logged_names(events: Iterable[dict]) -> list[str]:
-    """The names of all measured values, in the order in which they were first logged."""
+    """List the names of all measured values, in the order in which they were first logged."""
     found = {name: None for event in events for name in event}
     return [name for name in found if name not in names.PLACES]
 
 
 def workspace(entity: str, project: str, logged: Sequence[str]) -> ws.Workspace:
-    """What the workspace shows, as a value: nothing is sent.
+    """Compose the workspace; nothing is sent.
 
     Args:
         entity, project: where it belongs.
         logged: see :func:`logged_names`; every one of them gets a place.
     """
-    sections = {
+    sections: dict[str, Sequence[Panel | None]] = {
         "Comparison of methods": comparison(logged),
         "Accuracy per exit": [
             *(curves(t, names.members(group, logged), "%") for group, t in PER_EXIT.items()),
@@ -72,15 +74,24 @@ def workspace(entity: str, project: str, logged: Sequence[str]) -> ws.Workspace:
         sections=[
             ws.Section(name=title, panels=shown, is_open=True)
             for title, panels in sections.items()
-            if (shown := [panel for panel in panels if panel is not None])
+            if (shown := there(panels))
         ],
         settings=ws.WorkspaceSettings(x_axis=STEP.name, max_runs=50),
     )
 
 
-def comparison(logged: Sequence[str]) -> list[wr.LinePlot | wr.BarPlot | None]:
-    """Per exit, the mean over each method's runs and their range."""
-    by_method = {"groupby": METHOD, "groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
+def there(panels: Iterable[Panel | None]) -> list[Any]:
+    """Keep the panels that show something; ``list[Any]``, for W&B's own list is invariant."""
+    return [panel for panel in panels if panel is not None]
+
+
+def comparison(logged: Sequence[str]) -> list[Panel | None]:
+    """Show per exit the mean over each method's runs and their range."""
+    by_method: dict[str, Any] = {
+        "groupby": METHOD,
+        "groupby_aggfunc": "mean",
+        "groupby_rangefunc": "minmax",
+    }
     validation = [
         curves(f"validation top-1, {names.display(name)}", [name], "%", **by_method)
         for name in names.members(names.VAL_TOP1, logged)
@@ -94,7 +105,7 @@ def comparison(logged: Sequence[str]) -> list[wr.LinePlot | wr.BarPlot | None]:
 
 
 def by_student(title: str, group: str, logged: Sequence[str]) -> list[wr.LinePlot | None]:
-    """A panel of the cross-entropies, then one per student of its distillations."""
+    """Show a panel of the cross-entropies, then one per student of its distillations."""
     places = names.losses(group, logged)
     distilled = {name: student for name, (teacher, student) in places.items() if teacher}
     return [
@@ -107,22 +118,22 @@ def by_student(title: str, group: str, logged: Sequence[str]) -> list[wr.LinePlo
 
 
 def single(logged: Sequence[str]) -> list[str]:
-    """The values that belong to no group above: speed, memory, norms, and what is added later."""
+    """List the values of no group above: speed, memory, norms, and what is added later."""
     grouped = {name for group in GROUPS for name in names.members(group, logged)}
     return [name for name in logged if name not in grouped and name != names.GAMMA_SUM]
 
 
-def curves(title: str, shown: Sequence[str], unit: str = "", **grouping) -> wr.LinePlot | None:
-    """Values over the steps, or None if there are none."""
+def curves(title: str, shown: Sequence[str], unit: str = "", **grouping: Any) -> wr.LinePlot | None:
+    """Show values over the steps, or None if there are none."""
     if not shown:
         return None
-    metrics = [wr.Metric(name) for name in shown]
+    metrics: list[Any] = [wr.Metric(name) for name in shown]
     return wr.LinePlot(title=title, x=STEP, y=metrics, title_y=unit or None, **grouping)
 
 
-def bars(title: str, shown: Sequence[str], **grouping) -> wr.BarPlot | None:
-    """The last values, or None if there are none."""
-    metrics = [wr.Metric(name) for name in shown]
+def bars(title: str, shown: Sequence[str], **grouping: Any) -> wr.BarPlot | None:
+    """Show the last values, or None if there are none."""
+    metrics: list[Any] = [wr.Metric(name) for name in shown]
     return wr.BarPlot(title=title, metrics=metrics, title_x="%", **grouping) if shown else None
 
 

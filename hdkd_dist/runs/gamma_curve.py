@@ -13,13 +13,13 @@ from hdkd_dist.runs.metrics import METRICS, read_metrics
 
 @dataclass(frozen=True)
 class SumCurve:
-    """How Σγ/Σγ₀ of a run went, linear between the steps at which it was recorded."""
+    """Course of Σγ/Σγ₀ in a run, linear between the steps at which it was recorded."""
 
     steps: Sequence[int]  # rising, from 0 on
     ratios: Sequence[float]
 
     def at(self, step: int) -> float:
-        """Σγ/Σγ₀ after ``step`` steps; beyond the last record its value."""
+        """Return Σγ/Σγ₀ after ``step`` steps; beyond the last record its value."""
         after = bisect_right(self.steps, step)
         if after == len(self.steps):
             return self.ratios[-1]
@@ -30,13 +30,13 @@ class SumCurve:
 
     @property
     def mean(self) -> float:
-        """Over the steps up to the last record."""
+        """Average over the steps up to the last record."""
         pieces = zip(self.steps, self.steps[1:], self.ratios, self.ratios[1:], strict=False)
         return sum((end - start) * (a + b) / 2 for start, end, a, b in pieces) / self.steps[-1]
 
 
 def read_sum_curve(folder: Path) -> SumCurve:
-    """The curve of the run in ``folder``, which starts at 1.
+    """Read the curve of the run in ``folder``, which starts at 1.
 
     Raises:
         ValueError: if its ``metrics.jsonl`` cannot be read or has no such record.

@@ -9,11 +9,11 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-METRICS = "metrics.jsonl"
+from hdkd_dist.runs.folder import METRICS
 
 
 def run_folders(words: Sequence[str]) -> list[Path]:
-    """The folders among these, or among what these patterns match, that hold ``metrics.jsonl``.
+    """Find the folders among these, or among what patterns match, that hold ``metrics.jsonl``.
 
     Raises:
         ValueError: if a name leads nowhere, or none leads to a run.
@@ -32,12 +32,12 @@ def run_folders(words: Sequence[str]) -> list[Path]:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The events of a run, in order; also of one that is still writing, or was killed."""
+    """Read the events of a run, in order; also of one that is still writing, or was killed."""
     return read_events(folder)[0]
 
 
 def read_events(folder: Path) -> tuple[list[dict[str, Any]], int]:
-    """As :func:`read_metrics`, and the number of lines that hold no event.
+    """Read the events as :func:`read_metrics`, and count the lines that hold none.
 
     A killed run leaves a line without its end. No step is there twice: a resumed run first cuts the
     file to what it was at the checkpoint.
@@ -55,7 +55,7 @@ def read_events(folder: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def parse_event(line: str) -> dict[str, Any] | None:
-    """The event that a line holds, if it holds one."""
+    """Parse the event that a line holds; None if it holds none."""
     try:
         event = json.loads(line)
     except ValueError:

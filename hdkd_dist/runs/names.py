@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hdkd_dist.runs.results import GammaEntries
 
 # Groups: a value is called "<group>/<member>", as W&B has it.
 LOSS = "loss"  # members as in LossLayout: ce_1, kd_3_to_1, …
@@ -27,7 +31,7 @@ PLACES = ("event", "step", "epoch")  # say where an event belongs; not measured
 
 
 def members(group: str, names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that belong to the group, in their order; others' names are none."""
+    """List those of ``names`` that belong to the group, in their order."""
     return [
         name
         for name in names
@@ -36,21 +40,21 @@ def members(group: str, names: Iterable[str]) -> list[str]:
 
 
 def exits(group: str, values: Mapping[str, float]) -> list[float]:
-    """The group's values by exit, from the first to the last."""
+    """List the group's values by exit, from the first to the last."""
     return [values[name] for name in sorted(members(group, values), key=exit_number)]
 
 
 def exit_number(name: str) -> int:
-    """``val/top1/exit_3`` → 3."""
+    """Read 3 from ``val/top1/exit_3``."""
     return int(name.rpartition("_")[2])
 
 
 def losses(group: str, names: Iterable[str]) -> dict[str, tuple[int | None, int]]:
-    """(teacher, student) of the group's cross-entropies and distillations, counted from 1.
+    """Read (teacher, student) of the group's cross-entropies and distillations, counted from 1.
 
     The teacher of a cross-entropy is None.
     """
-    places = {}
+    places: dict[str, tuple[int | None, int]] = {}
     for name in members(group, names):
         kind, *numbers = name.rpartition("/")[2].replace("_to_", "_").split("_")
         student = int(numbers[-1])
@@ -58,8 +62,8 @@ def losses(group: str, names: Iterable[str]) -> dict[str, tuple[int | None, int]
     return places
 
 
-def gamma_by_name(gamma: Mapping[str, Sequence], names: Iterable[str]) -> dict[str, float]:
-    """A γ of ``results.json`` (``ce`` [K], ``kd`` [K, K]): those entries that ``names`` name."""
+def gamma_by_name(gamma: GammaEntries, names: Iterable[str]) -> dict[str, float]:
+    """Pick from a γ of ``results.json`` (``ce`` [K], ``kd`` [K, K]) the entries ``names`` names."""
     ce, kd = gamma["ce"], gamma["kd"]
     return {
         name: ce[student - 1] if teacher is None else kd[teacher - 1][student - 1]
@@ -67,8 +71,17 @@ def gamma_by_name(gamma: Mapping[str, Sequence], names: Iterable[str]) -> dict[s
     }
 
 
+def flatten(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Turn ``{"a": {"b": 1}}`` into ``{"a.b": 1}``; empty mappings leave nothing."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        key = f"{path}{name}"
+        flat |= flatten(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
+    return flat
+
+
 def display(name: str) -> str:
-    """For people: ``gamma/kd_3_to_1`` → ``KD 3→1``, ``val/top1/exit_2`` → ``exit 2``."""
+    """Write ``gamma/kd_3_to_1`` as ``KD 3→1`` and ``val/top1/exit_2`` as ``exit 2``."""
     member = name.rpartition("/")[2]
     if member.startswith("exit_"):
         return member.replace("_", " ")

@@ -13,22 +13,21 @@ from safetensors.torch import load_file
 
 from hdkd_dist.data.manifest import FILE_NAME, Manifest, read_alone
 from hdkd_dist.models import MultiExitNetwork, build
-
-WEIGHTS = Path("checkpoints", "final", "model.safetensors")  # in a run's folder
+from hdkd_dist.runs.folder import CONFIG, WEIGHTS
 
 
 def read_run(folder: Path) -> Mapping[str, Any]:
-    """The configuration that a run has left.
+    """Read the configuration that a run has left.
 
     Raises:
         ValueError: if the folder is not that of a run, or the file is damaged.
     """
-    file = folder / "config.json"
+    file = folder / CONFIG
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
         section = config["hdkd"]
-        named = (section["data"]["path"], section["model"]["preset"])
-        if not all(isinstance(each, str) for each in named) or not isinstance(
+        words = (section["data"]["path"], section["model"]["preset"])
+        if not all(isinstance(each, str) for each in words) or not isinstance(
             section["model"]["overrides"], dict
         ):
             raise TypeError("config.json names no network and data")
@@ -41,7 +40,7 @@ def read_run(folder: Path) -> Mapping[str, Any]:
 
 
 def trained_on(folder: Path) -> Manifest | None:
-    """The data set that a run was trained on, as it has noted it; None for a run that has not.
+    """Read which data set a run was trained on, as it has noted it; None without a note.
 
     Raises:
         ValueError: if the note is damaged.
@@ -50,7 +49,7 @@ def trained_on(folder: Path) -> Manifest | None:
 
 
 def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> MultiExitNetwork:
-    """The trained network in evaluation mode, on the CPU.
+    """Load the trained network in evaluation mode, on the CPU.
 
     Raises:
         ValueError: if the run is not finished, or its weights are those of another network.
@@ -71,5 +70,5 @@ def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> M
 
 
 def in_short(error: Exception) -> str:
-    """The beginning of what torch says of weights: it names every tensor that does not fit."""
+    """Shorten what torch says of weights: it names every tensor that does not fit."""
     return textwrap.shorten(str(error), 200, placeholder=" …")

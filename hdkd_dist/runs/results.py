@@ -1,26 +1,168 @@
-"""``results.json``: what a finished run is worth, exit by exit."""
+"""``results.json``: the one schema of what a finished run is worth, its reader and its writer."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from torch import Tensor
 
 from hdkd_dist.models import ExitCosts
 from hdkd_dist.models.accuracy import percentages
+from hdkd_dist.runs.folder import RESULTS as FILE_NAME
+from hdkd_dist.runs.folder import replace_file
 
-FILE_NAME = "results.json"
+# Accuracies are in percent: val_* on the validation split without augmentation, the others on the
+# test split. Costs are in millions of multiply-adds (mmac) per image.
+
+
+class ExitOnValidation(TypedDict):
+    """An exit's costs, and its accuracy on validation."""
+
+    exit: int  # from 1
+    mmac: float  # up to this exit
+    params: int  # needed up to this exit
+    val_top1: float
+    val_top5: float
+
+
+class ExitRow(ExitOnValidation, total=False):
+    """An exit, with its accuracy on test once that was measured."""
+
+    top1: float
+    top5: float
+    extra_top1: float  # on the split "extra", where the data set has one
+    extra_top5: float
+
+
+class PolicyRow(TypedDict):
+    """An early-exit policy, its cost and accuracy; ``shares`` [K] leave at each exit."""
+
+    thresholds: list[float]  # of the confidence, [K]
+    mmac: float
+    top1: float
+    top5: float
+    shares: list[float]
+    val_mmac: float
+    val_top1: float
+    val_top5: float
+    val_shares: list[float]
+
+
+class BudgetRow(PolicyRow):
+    """A policy for a budget of multiply-adds."""
+
+    budget_mmac: float
+
+
+class TimedRow(PolicyRow):
+    """A policy for a budget of time."""
+
+    budget_ms: float
+    ms: float  # expected, per image
+
+
+class NetworkRow(BudgetRow):
+    """A policy of one of several networks."""
+
+    network: str
+
+
+class Gain(TypedDict):
+    """Difference of two policies in percent, with the bounds of its 95 % interval."""
+
+    budget_mmac: float
+    difference: float
+    low: float
+    high: float
+
+
+class SearchRecord(TypedDict):
+    """Search of the thresholds of "budgeted", and its gain over each other search."""
+
+    default: str
+    gain: dict[str, list[Gain]]
+
+
+class ConfidenceRecord(TypedDict):
+    """Confidence that thresholds are compared with, and how well it is calibrated."""
+
+    kind: str
+    temperatures: list[float]  # [K], of that kind
+    calibration_temperatures: list[float]  # [K], that calibrate
+    ece: dict[str, dict[str, list[float]]]  # split → kind → [K]
+
+
+class LatencyRecord(TypedDict):
+    """Time of the stages on the machine that measured it."""
+
+    batch: int
+    device: str
+    threads: int
+    ms_per_image: list[float]  # [K]
+
+
+class GammaEntries(TypedDict):
+    """Loss weights γ; 0 where there is none."""
+
+    ce: list[float]  # [K]
+    kd: list[list[float]]  # [K, K], row teacher, column student
+
+
+class GammaAtEnd(GammaEntries):
+    """γ at the end and at the start."""
+
+    initial: GammaEntries
+    sum_ratio: float  # Σγ/Σγ₀
+
+
+class GammaRecord(GammaAtEnd, total=False):
+    """γ at the end, with the sha256 of each rank's bits, which show that the ranks agree."""
+
+    sha256_by_rank: list[str]
+
+
+class TrainingSpeed(TypedDict):
+    """Speed of a whole training, evaluation and set-up left out."""
+
+    images_per_s: float
+    wait_fraction: float  # share of time in which the next batch was not ready
+    seconds: float
+
+
+class TrainingRecord(TrainingSpeed):
+    """Length and speed of a training."""
+
+    steps: int
+
+
+class Results(TypedDict, total=False):
+    """Content of ``results.json``: train.py leaves the keys up to "train", evaluate.py adds."""
+
+    method: str
+    dataset: str
+    preset: str
+    seed: int
+    world_size: int
+    exits: list[ExitRow]
+    gamma: GammaRecord
+    train: TrainingRecord
+    budgeted: list[BudgetRow]  # rising budgets; "search" tells how the thresholds were found
+    budgeted_direct: list[BudgetRow]  # by the other search
+    budgeted_geometric: list[BudgetRow]
+    search: SearchRecord
+    confidence: ConfidenceRecord
+    latency: LatencyRecord
+    budgeted_ms: list[TimedRow]
 
 
 def exit_rows(
     costs: ExitCosts, validation: Tensor, test: Tensor | None, extra: Tensor | None = None
-) -> list[dict[str, Any]]:
-    """One row per exit: cost, and accuracy in percent.
+) -> list[ExitRow]:
+    """Make one row per exit: cost, and accuracy in percent.
 
     Args:
         costs: of the network.
@@ -38,11 +180,12 @@ def exit_rows(
         columns["top1"], columns["top5"] = percentages(test)
     if extra is not None:
         columns["extra_top1"], columns["extra_top5"] = percentages(extra)
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    rows = zip(*columns.values(), strict=True)
+    return [cast(ExitRow, dict(zip(columns, row, strict=True))) for row in rows]
 
 
-def read_results(folder: Path) -> dict[str, Any]:
-    """A run's results; empty if there are none yet.
+def read_results(folder: Path) -> Results:
+    """Read a run's results; empty if there are none yet.
 
     Raises:
         ValueError: if the file is damaged.
@@ -58,16 +201,13 @@ def read_results(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{file} is damaged ({error}): move it away and run hdkd_dist/evaluate.py again"
         ) from None
-    return results
+    return cast(Results, results)
 
 
-def update_results(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+def update_results(folder: Path, values: Results) -> Results:
     """Add to a run's results, keeping what is there; the file is replaced as a whole."""
-    file = folder / FILE_NAME
-    results = {**read_results(folder), **values}
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, file)
+    results: Results = {**read_results(folder), **values}
+    replace_file(folder / FILE_NAME, json.dumps(results, indent=1) + "\n")
     return results
 
 
@@ -93,7 +233,7 @@ BUDGET_COLUMNS = {
 
 
 def table(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str] = EXIT_COLUMNS) -> str:
-    """The per-exit table, for the console; of ``titles`` the columns that there are."""
+    """Write the per-exit table for the console; of ``titles`` the columns that there are."""
     shown = {name: title for name, title in titles.items() if name in rows[0]}
     lines = [list(shown.values())]
     for row in rows:
@@ -106,13 +246,13 @@ def table(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str] = EXIT_CO
 
 
 def budget_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The table of budgets, with thresholds, for the console; networks may differ in exits."""
+    """Write the table of budgets with thresholds for the console; networks may differ in exits."""
     names = [f"t{k}" for k in range(1, max(len(row["thresholds"]) for row in rows))]
-    named = []
+    lines = []
     for row in rows:
         shown = map(_threshold, row["thresholds"][:-1])
-        named.append({**row, **dict(zip_longest(names, shown, fillvalue=""))})
-    return table(named, {**BUDGET_COLUMNS, **dict(zip(names, names, strict=True))})
+        lines.append({**row, **dict(zip_longest(names, shown, fillvalue=""))})
+    return table(lines, {**BUDGET_COLUMNS, **dict(zip(names, names, strict=True))})
 
 
 def _threshold(value: float) -> str:

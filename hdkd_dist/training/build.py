@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import deepspeed
 import torch
+from deepspeed.runtime.engine import DeepSpeedEngine
 
 from hdkd_dist.config.load import Config
 from hdkd_dist.config.settings import DataSettings, Settings
@@ -27,7 +27,7 @@ from hdkd_dist.training.gamma import build_algorithm, configured_weights
 
 @dataclass(frozen=True)
 class Readers:
-    """The ways in which training reads the data set."""
+    """Readers of the data set, one for each way in which training reads it."""
 
     train: SplitReader
     metaval: SplitReader  # augmented, for γ
@@ -37,11 +37,11 @@ class Readers:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that one training run consists of, on one rank."""
+    """All parts of one training run, on one rank."""
 
     settings: Settings
     deepspeed: Mapping[str, Any]  # the rest of the configuration, with all batch sizes
-    engine: deepspeed.DeepSpeedEngine  # θ and its optimiser
+    engine: DeepSpeedEngine  # θ and its optimiser
     weights: LossWeights  # γ, E_k, T
     algorithm: Algorithm  # moves both
     readers: Readers
@@ -54,7 +54,7 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """Of the whole schedule."""
+        """Count the steps of the whole schedule."""
         return self.settings.schedule.epochs * self.steps_per_epoch
 
 
@@ -102,7 +102,7 @@ def open_readers(
     metaval_share: BatchShare,
     device: torch.device,
 ) -> Readers:
-    """The data set's splits as training reads them, in micro-batches of this rank."""
+    """Open the data set's splits as training reads them, in micro-batches of this rank."""
     reading = ReadOptions(device, settings.workers, settings.os_cache)
     open_split = partial(SplitReader, manifest, image_size=image_size, reading=reading)
     return Readers(
@@ -114,7 +114,7 @@ def open_readers(
 
 
 def share_of_metaval(data: DataSettings, train: BatchShare) -> BatchShare:
-    """This rank's part of a meta-validation batch, in micro-batches no larger than training's."""
+    """Divide a meta-validation batch among ranks, in micro-batches no larger than training's."""
     batch = data.metaval_batch_size or train.batch
     if batch % train.world_size:
         raise ValueError(

@@ -19,18 +19,19 @@ from torch.optim.lr_scheduler import ChainedScheduler, LinearLR, LRScheduler, Mu
 
 from hdkd_dist.config.load import Config
 from hdkd_dist.config.settings import ScheduleSettings
+from hdkd_dist.data.preparing.workers import available_cores
 from hdkd_dist.distributed import ranks
 
 
 def learning_rate(settings: ScheduleSettings, batch: int) -> float:
-    """base_lr × batch / base_batch (Goyal et al. 2017)."""
+    """Return base_lr × batch / base_batch (Goyal et al. 2017)."""
     return settings.base_lr * batch / settings.base_batch
 
 
 def schedule(
     optimizer: Optimizer, settings: ScheduleSettings, batch: int, steps_per_epoch: int
 ) -> LRScheduler:
-    """torch's schedulers, stepped once per optimiser step.
+    """Chain torch's schedulers, stepped once per optimiser step.
 
     The warm-up rises from base_lr, what a batch of base_batch trains with, to the scaled rate.
     """
@@ -46,7 +47,7 @@ def schedule(
 def restarted(
     optimizer: Optimizer, settings: ScheduleSettings, batch: int, steps_per_epoch: int, steps: int
 ) -> LRScheduler:
-    """The schedule after ``steps`` steps, for a run that goes on under another one."""
+    """Start a schedule at ``steps`` steps, for a run that goes on under another one."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"]
     scheduler = schedule(optimizer, settings, batch, steps_per_epoch)
@@ -59,7 +60,7 @@ def restarted(
 
 @contextmanager
 def joined_ranks() -> Iterator[torch.device]:
-    """This rank's device, with the process group up; it is taken down whatever happens."""
+    """Give this rank's device, with the process group up; take it down whatever happens."""
     device = join_ranks()
     try:
         yield device
@@ -76,7 +77,7 @@ def join_ranks() -> torch.device:
     accelerator = get_accelerator()
     if accelerator.device_name() == "cpu":
         if "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks.local_world_size()))
+            torch.set_num_threads(max(1, available_cores() // ranks.local_world_size()))
         return torch.device("cpu")
     accelerator.set_device(ranks.local_rank())
     return torch.device(accelerator.device_name(ranks.local_rank()))
@@ -84,9 +85,9 @@ def join_ranks() -> torch.device:
 
 @contextmanager
 def without_shared_buffers() -> Iterator[None]:
-    """Within, DeepSpeed sets up no shared memory for the collectives of its CPU *inference*.
+    """Keep DeepSpeed from setting up shared memory for the collectives of its CPU *inference*.
 
-    Of that it would leave 69 MB per rank in ``/dev/shm`` behind every run.
+    Otherwise it leaks 69 MB per rank per run in ``/dev/shm``.
     """
     local_size = os.environ.pop("LOCAL_SIZE", None)  # tells it that all ranks are on one node
     try:
@@ -99,7 +100,11 @@ def without_shared_buffers() -> Iterator[None]:
 def build_engine(
     network: nn.Module, config: Config, steps_per_epoch: int
 ) -> deepspeed.DeepSpeedEngine:
-    """The network in a DeepSpeed engine, with the schedule of ``config``."""
+    """Put the network in a DeepSpeed engine, with the schedule of ``config``.
+
+    Raises:
+        ValueError: if DeepSpeed refuses the configuration.
+    """
     settings = copy.deepcopy(config.deepspeed)
     rate = learning_rate(config.hdkd.schedule, settings["train_batch_size"])
     settings["optimizer"].setdefault("params", {})["lr"] = rate
@@ -130,7 +135,7 @@ def build_engine(
 
 
 def averaged_buffers(network: nn.Module) -> dict[str, Tensor]:
-    """The buffers averaged over ranks, as copies: each rank has seen other images.
+    """Average the buffers over ranks, as copies: each rank has seen other images.
 
     Used for evaluation and export; the network keeps its own.
     """
@@ -142,6 +147,6 @@ def averaged_buffers(network: nn.Module) -> dict[str, Tensor]:
 
 
 def network_state(network: nn.Module) -> Mapping[str, Tensor]:
-    """Parameters and averaged buffers by name: what evaluation and export need."""
+    """Collect parameters and averaged buffers by name, for evaluation and export; collective."""
     parameters = {name: value.detach() for name, value in network.named_parameters()}
     return {**parameters, **averaged_buffers(network)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,16 @@ from matplotlib import pyplot as plt
 
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.runs import names
+from hdkd_dist.runs.folder import FIGURES
 from hdkd_dist.runs.metrics import read_metrics
-from hdkd_dist.runs.results import FILE_NAME
+from hdkd_dist.runs.results import GammaEntries, Results, read_results
 
 
 def draw_figures(folder: Path) -> list[Path]:
     """Draw a finished run's pictures from its ``results.json`` and ``metrics.jsonl``."""
-    results = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+    results = read_results(folder)
     steps = [event for event in read_metrics(folder) if event["event"] == "step"]
-    figures = folder / "figures"
+    figures = folder / FIGURES
     figures.mkdir(exist_ok=True)
     drawn = [figures / "accuracy_vs_mmac.png", figures / "gamma_over_time.png"]
     draw_accuracy(results, drawn[0])
@@ -30,16 +30,19 @@ def draw_figures(folder: Path) -> list[Path]:
     return drawn
 
 
-def draw_accuracy(results: Mapping[str, Any], file: Path) -> None:
-    """Accuracy of every exit against the multiply-adds it takes to reach it."""
+def draw_accuracy(results: Results, file: Path) -> None:
+    """Draw the accuracy of every exit against the multiply-adds it takes to reach it."""
     exits = results["exits"]
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for key, label, style in (("top1", "test", "o-"), ("val_top1", "validation", "s--")):
-        if key in exits[0]:
-            axes.plot([e["mmac"] for e in exits], [e[key] for e in exits], style, label=label)
-    for e in exits:
-        place = (e["mmac"], e.get("top1", e["val_top1"]))
-        axes.annotate(f"exit {e['exit']}", place, (4, -12), textcoords="offset points", fontsize=8)
+    mmac = [row["mmac"] for row in exits]
+    if "top1" in exits[0]:
+        axes.plot(mmac, [row["top1"] for row in exits], "o-", label="test")
+    axes.plot(mmac, [row["val_top1"] for row in exits], "s--", label="validation")
+    for row in exits:
+        place = (row["mmac"], row.get("top1", row["val_top1"]))
+        axes.annotate(
+            f"exit {row['exit']}", place, (4, -12), textcoords="offset points", fontsize=8
+        )
     axes.set_xlabel("multiply-adds per image (millions)")
     axes.set_ylabel("top-1 accuracy (%)")
     title = METHODS[results["method"]].title
@@ -51,8 +54,8 @@ def draw_accuracy(results: Mapping[str, Any], file: Path) -> None:
     plt.close(figure)
 
 
-def draw_gamma(initial: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Every entry of γ over the training steps, as a heat map of its difference from γ₀."""
+def draw_gamma(initial: GammaEntries, steps: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Draw every entry of γ over the training steps, as a heat map of its difference from γ₀."""
     start = names.gamma_by_name(initial, steps[0])
     change = [[event[name] - value for event in steps] for name, value in start.items()]
     bound = max(max(map(abs, row)) for row in change) or 1e-3

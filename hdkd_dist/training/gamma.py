@@ -28,7 +28,9 @@ from hdkd_dist.method.weights import (
     random_same_sum,
     random_weights,
 )
+from hdkd_dist.runs.folder import RESULTS
 from hdkd_dist.runs.gamma_curve import read_sum_curve
+from hdkd_dist.runs.results import GammaEntries, GammaRecord
 
 
 def configured_weights(settings: Settings, num_exits: int, device: torch.device) -> LossWeights:
@@ -38,15 +40,15 @@ def configured_weights(settings: Settings, num_exits: int, device: torch.device)
         ValueError: if the run named by ``fixed:<file>`` or ``replay_sum`` has no γ of this network.
     """
     method, gamma = METHODS[settings.method], settings.gamma
-    annealing = settings.loss.temperature == "anneal"
+    temperature = settings.loss.temperature
     weights = start_weights(
         initial_weights(settings, method, num_exits).to(device),
         existing_entries(method, num_exits).to(device),
         optimizer=gamma.optimizer if settings.gamma_learns else None,
         rate=gamma.lr,
         constraint=gamma.constraint,
-        temperature=1.0 if annealing else settings.loss.temperature,
-        annealing=annealing,
+        temperature=1.0 if temperature == "anneal" else temperature,
+        annealing=temperature == "anneal",
         meta=MetaObjective(gamma.alpha, gamma.average_momentum, gamma.average_of),
     )
     if gamma.replay_sum is not None:
@@ -96,9 +98,9 @@ def learned_weights(path: Path, num_exits: int) -> Tensor:
     Raises:
         ValueError: if there is none, or it is that of another number of exits.
     """
-    file = path / "results.json" if path.is_dir() else path
+    file = path / RESULTS if path.is_dir() else path
     try:
-        gamma = json.loads(file.read_text(encoding="utf-8"))["gamma"]
+        gamma: GammaEntries = json.loads(file.read_text(encoding="utf-8"))["gamma"]
         ce, kd = torch.tensor(gamma["ce"]), torch.tensor(gamma["kd"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
@@ -187,12 +189,18 @@ def replicate(weights: LossWeights) -> Tensor:
     return drift
 
 
-def gamma_record(weights: LossWeights, layout: LossLayout) -> dict[str, Any]:
-    """Give γ at the start and now for ``results.json``: CE [K] and KD [K, K] (teacher, student)."""
+def gamma_record(
+    weights: LossWeights, layout: LossLayout, sha256_by_rank: list[str]
+) -> GammaRecord:
+    """Give γ at the start and now for ``results.json``; ``sha256_by_rank``: of each rank's γ."""
 
-    def parts(gamma: Tensor) -> dict[str, Any]:
+    def entries(gamma: Tensor) -> GammaEntries:
         ce, kd = layout.split(gamma.cpu())
         return {"ce": ce.tolist(), "kd": kd.tolist()}
 
-    ratio = {"sum_ratio": float(weights.sum_ratio)}
-    return {"initial": parts(weights.initial), **parts(weights.gamma), **ratio}
+    return {
+        "initial": entries(weights.initial),
+        **entries(weights.gamma),
+        "sum_ratio": float(weights.sum_ratio),
+        "sha256_by_rank": sha256_by_rank,
+    }

@@ -1,13 +1,14 @@
-"""Warnings that say what to do, from the figures of a run."""
+"""Warnings that say what to do, from the measurements of a run."""
 
 from __future__ import annotations
 
-import os
 import resource
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
+
+from hdkd_dist.data.preparing.workers import available_cores
 
 WAITING = 0.1  # share of time that waiting for data may take
 MEMORY = 0.95  # share of a device's or a node's memory that may be in use
@@ -17,8 +18,8 @@ SETTLED = 5  # records after which speeds are compared
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What one record says of a run's health, on rank 0."""
+class HealthRecord:
+    """Measurements of a run's health since the last record, on rank 0."""
 
     images_per_s: float
     waiting: float  # share of time in which the next batch was not ready
@@ -28,7 +29,7 @@ class Figures:
 
 @dataclass
 class Health:
-    """Looks at every record; each kind of warning is given once per run."""
+    """Check of every record; each kind of warning is given once per run."""
 
     workers: int  # loader threads of this rank
     device: torch.device
@@ -36,60 +37,55 @@ class Health:
     _best: float = 0.0
     _records: int = 0
 
-    def warnings(self, figures: Figures) -> list[str]:
-        """What has to be said now that was not said before."""
+    def warnings(self, record: HealthRecord) -> list[str]:
+        """List the warnings of a record that were not given before."""
         self._records += 1
-        new = [(kind, text) for kind, text in self._check(figures) if kind not in self._given]
+        new = [(kind, text) for kind, text in self._check(record) if kind not in self._given]
         self._given |= {kind for kind, _ in new}
         if self._records > 1:  # the first record holds the compilation of the loader
-            self._best = max(self._best, figures.images_per_s)
+            self._best = max(self._best, record.images_per_s)
         return [text for _, text in new]
 
-    def _check(self, figures: Figures) -> Iterator[tuple[str, str]]:
-        if self._records > 1 and figures.waiting > WAITING:
+    def _check(self, record: HealthRecord) -> Iterator[tuple[str, str]]:
+        if self._records > 1 and record.waiting > WAITING:
             yield (
                 "waiting",
-                f"the loader is the bottleneck: {figures.waiting:.0%} waiting; "
+                f"the loader is the bottleneck: {record.waiting:.0%} waiting; "
                 + (
-                    f"raise hdkd.data.workers (now {self.workers} of {cores()} cores)"
-                    if self.workers < cores()
+                    f"raise hdkd.data.workers (now {self.workers} of {available_cores()} cores)"
+                    if self.workers < available_cores()
                     else "every core has its worker already: set hdkd.data.local_copy if the data "
                     "lies on a network, or store smaller images (--max_side of data_prep)"
                 ),
             )
-        if figures.memory > MEMORY:
+        if record.memory > MEMORY:
             where = "the node" if self.device.type == "cpu" else "the device"
             yield (
                 "memory",
-                f"{figures.memory:.0%} of the memory of {where} is in use: "
+                f"{record.memory:.0%} of the memory of {where} is in use: "
                 + (
                     "lower hdkd.data.workers, or set hdkd.data.os_cache to true"
                     if self.device.type == "cpu"
                     else "lower train_micro_batch_size_per_gpu"
                 ),
             )
-        if self._records > SETTLED and figures.images_per_s < SLOW * self._best:
+        if self._records > SETTLED and record.images_per_s < SLOW * self._best:
             yield (
                 "speed",
-                f"training has slowed down to {figures.images_per_s:.0f} images/s from "
+                f"training has slowed down to {record.images_per_s:.0f} images/s from "
                 f"{self._best:.0f}: look for another process on the node, a throttled device or "
                 "a slow file system (wait_fraction in metrics.jsonl tells)",
             )
-        if not 1 / SUM_RATIO < figures.sum_ratio < SUM_RATIO:
+        if not 1 / SUM_RATIO < record.sum_ratio < SUM_RATIO:
             yield (
                 "sum",
-                f"the sum of γ is {figures.sum_ratio:.2f} times what it was: γ acts as a learning "
+                f"the sum of γ is {record.sum_ratio:.2f} times what it was: γ acts as a learning "
                 "rate; lower hdkd.gamma.lr, or set hdkd.gamma.constraint to fixed_sum",
             )
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def memory_in_use(device: torch.device) -> float:
-    """The share of the device's memory that is taken; on a CPU, of the node's."""
+    """Return the share of the device's memory that is in use; on a CPU, of the node's."""
     if device.type != "cpu":
         free, total = torch.get_device_module(device).mem_get_info()
         return 1 - free / total
@@ -99,7 +95,7 @@ def memory_in_use(device: torch.device) -> float:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Peak of allocated memory on an accelerator, of resident memory on the CPU, in 2^20 bytes."""
+    """Return the peak of allocated memory, or on a CPU of resident memory, in 2^20 bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # Linux counts in KiB

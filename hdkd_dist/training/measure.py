@@ -14,6 +14,7 @@ from torch import Tensor
 from hdkd_dist.distributed import ranks
 from hdkd_dist.method.algorithm import Seen
 from hdkd_dist.method.objective import LossLayout
+from hdkd_dist.runs.results import TrainingSpeed
 
 NEVER = torch.iinfo(torch.int64).max
 REMEDY = "lower hdkd.schedule.base_lr or hdkd.gamma.lr, or lengthen hdkd.schedule.warmup_epochs"
@@ -39,7 +40,7 @@ class Summary:
 
 
 class Meter:
-    """Accumulates what the steps measured; read it at the same steps on all ranks."""
+    """Sums of what the steps measured; read it at the same steps on all ranks."""
 
     def __init__(self, num_exits: int, device: torch.device):
         self.layout = LossLayout(num_exits)
@@ -60,7 +61,7 @@ class Meter:
         self._gradients = 0
 
     def state(self) -> dict[str, Any]:
-        """What has been measured since the last reading, for a checkpoint."""
+        """Return what has been measured since the last reading, for a checkpoint."""
         return {
             "losses": self._losses,
             "correct": self._correct,
@@ -83,7 +84,7 @@ class Meter:
 
     @staticmethod
     def merged(states: Sequence[Mapping[str, Any]], world_size: int) -> dict[str, Any]:
-        """The states of some ranks as each of another number of ranks takes them over."""
+        """Merge the states of some ranks to what each of another number of ranks takes over."""
 
         def stacked(name: str) -> Tensor:
             return torch.stack([state[name] for state in states])
@@ -124,7 +125,7 @@ class Meter:
         self._first_bad[kind].clamp_(max=bad_since)
 
     def read(self) -> Summary:
-        """Means since the last reading; collective.
+        """Read the means since the last reading; collective.
 
         Raises:
             Diverged: naming the first step, rank and entry that was not finite, or the gradient.
@@ -166,7 +167,7 @@ Item = TypeVar("Item")
 
 
 class Mark(NamedTuple):
-    """A moment of a training."""
+    """Counts of a training at one moment, to measure from."""
 
     images: int
     seconds: float
@@ -175,7 +176,7 @@ class Mark(NamedTuple):
 
 @dataclass
 class Pace:
-    """Counts images and seconds on the host's clock; evaluation and set-up are left out."""
+    """Count of images and seconds on the host's clock; evaluation and set-up are left out."""
 
     images: int = 0  # of the global batch, since the run began
     seconds: float = 0.0
@@ -183,22 +184,22 @@ class Pace:
     _resumed: float | None = field(default=None, repr=False)
 
     def resume(self) -> None:
-        """Training goes on from here."""
+        """Start the clock: training goes on from here."""
         self._resumed = time.perf_counter()
 
     def pause(self) -> None:
-        """Training stops here, for an evaluation or the end."""
+        """Stop the clock, for an evaluation or the end."""
         self.seconds = self.elapsed
         self._resumed = None
 
     @property
     def elapsed(self) -> float:
-        """Seconds of training so far."""
+        """Return the seconds of training so far."""
         running = 0.0 if self._resumed is None else time.perf_counter() - self._resumed
         return self.seconds + running
 
     def timed(self, batches: Iterator[Item]) -> Iterator[Item]:
-        """The same batches; the time spent on waiting for them is counted."""
+        """Yield the same batches; count the time spent on waiting for them."""
         while True:
             asked = time.perf_counter()
             try:
@@ -211,17 +212,17 @@ class Pace:
 
     @property
     def mark(self) -> Mark:
-        """Now, for :meth:`since`."""
+        """Mark this moment, for :meth:`since`."""
         return Mark(self.images, self.elapsed, self.waiting)
 
     def since(self, mark: Mark) -> tuple[float, float]:
-        """Images per second and share of time spent waiting since then."""
+        """Return images per second and the share of time spent waiting since ``mark``."""
         seconds = max(self.elapsed - mark.seconds, 1e-9)
         waiting = min(1.0, (self.waiting - mark.waiting) / seconds)
         return (self.images - mark.images) / seconds, waiting
 
-    def record(self) -> dict[str, float]:
-        """The whole training, for ``results.json``."""
+    def totals(self) -> TrainingSpeed:
+        """Sum up the whole training, for ``results.json``."""
         images_per_second, waiting = self.since(Mark(0, 0.0, 0.0))
         return {
             "images_per_s": images_per_second,
@@ -241,9 +242,20 @@ class Progress:
     meter: Meter  # measurements since the last record
     pace: Pace = field(default_factory=Pace)
     step: int = 0  # optimiser steps taken
-    epoch: int = 0  # epochs trained and evaluated; step may be at the end of the next
+    epoch: int = 0  # epochs trained and evaluated; may lag step by the current evaluation
     metaval_batches: int = 0  # drawn from the meta-validation stream
     validation: Tensor | None = None  # of the last evaluated epoch: see count_correct
+
+    @property
+    def evaluated(self) -> Tensor:
+        """Return ``validation``, which every epoch leaves.
+
+        Raises:
+            RuntimeError: before the first epoch has been evaluated.
+        """
+        if self.validation is None:
+            raise RuntimeError("no epoch has been evaluated yet")
+        return self.validation
 
 
 def note_gradients(optimizer: torch.optim.Optimizer, meter: Meter, shards: int) -> None:
@@ -262,7 +274,7 @@ def note_gradients(optimizer: torch.optim.Optimizer, meter: Meter, shards: int) 
 
 
 def squared_norm(optimizer: torch.optim.Optimizer) -> Tensor:
-    """Σ g² over all parameters that have a gradient, without dimensions."""
+    """Sum g² over all parameters that have a gradient; returns a tensor without dimensions."""
     gradients = [
         parameter.grad
         for group in optimizer.param_groups

@@ -1,9 +1,9 @@
-"""What a run says while it trains: progress on the console, events for the tracker."""
+"""Reports of a run while it trains: progress on the console, events for the tracker."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,15 @@ from hdkd_dist.method.objective import LossLayout
 from hdkd_dist.method.state import LossWeights
 from hdkd_dist.models.accuracy import percentages
 from hdkd_dist.runs import names
+from hdkd_dist.runs.results import ExitRow
 from hdkd_dist.training.build import Run
-from hdkd_dist.training.health import Figures, Health, memory_in_use, peak_memory_mb
+from hdkd_dist.training.health import Health, HealthRecord, memory_in_use, peak_memory_mb
 from hdkd_dist.training.measure import Pace, Progress, Summary
 from hdkd_dist.training.tracking import Tracker, warn
 
 
 class Reporter:
-    """Speaks for the run on rank 0; silent, with the same calls, on the others."""
+    """Reporter of the run on rank 0; silent, with the same calls, on the others."""
 
     def __init__(self, run: Run, tracker: Tracker | None, progress: Progress):
         self.layout = LossLayout(run.engine.module.num_exits)
@@ -56,7 +57,7 @@ class Reporter:
                 "step": step,
                 "epoch": epoch,
                 "lr": rate,
-                **named(names.LOSS, self.layout.names, summary.losses),
+                **by_member(names.LOSS, self.layout.names, summary.losses),
                 **per_exit(names.TRAIN_TOP1, summary.top1),
                 **gamma_values(weights, self.layout),
                 "temperature": float(weights.temperature),
@@ -67,8 +68,8 @@ class Reporter:
             },
         )
         device, ratio = weights.gamma.device, float(weights.sum_ratio)
-        figures = Figures(images_per_second, waiting, memory_in_use(device), ratio)
-        for warning in self._health.warnings(figures):
+        record = HealthRecord(images_per_second, waiting, memory_in_use(device), ratio)
+        for warning in self._health.warnings(record):
             warn(warning)
         self._bar.set_postfix_str(
             f"epoch {epoch + 1}/{self.epochs}, CE {summary.losses[self.layout.num_exits - 1]:.3f}, "
@@ -87,17 +88,18 @@ class Reporter:
         shown = " ".join(f"{value:.2f}" for value in top1)
         self._bar.write(f"epoch {epoch + 1}/{self.epochs}  validation top-1 per exit: {shown}")
 
-    def finish(
-        self, step: int, rows: Sequence[Mapping[str, float]], pictures: Sequence[Path]
-    ) -> None:
+    def finish(self, step: int, rows: Sequence[ExitRow], pictures: Sequence[Path]) -> None:
         """Record the final accuracies, from the rows of ``results.json``, and the pictures."""
         if self.tracker is None:
             return
-        kinds = {names.VAL_TOP1: "val_top1", names.VAL_TOP5: "val_top5"}
+        values = {
+            **per_exit(names.VAL_TOP1, [row["val_top1"] for row in rows]),
+            **per_exit(names.VAL_TOP5, [row["val_top5"] for row in rows]),
+        }
         if "top1" in rows[0]:
-            kinds |= {names.TEST_TOP1: "top1", names.TEST_TOP5: "top5"}
-        values = [per_exit(group, [row[key] for row in rows]) for group, key in kinds.items()]
-        self.tracker.record("end", {"step": step, **{k: v for d in values for k, v in d.items()}})
+            values |= per_exit(names.TEST_TOP1, [row["top1"] for row in rows])
+            values |= per_exit(names.TEST_TOP5, [row["top5"] for row in rows])
+        self.tracker.record("end", {"step": step, **values})
         self.tracker.show(pictures)
 
     def close(self) -> None:
@@ -107,18 +109,18 @@ class Reporter:
             self.tracker.close()
 
 
-def named(group: str, members: Sequence[str], values: Sequence[float]) -> dict[str, float]:
-    """``{"group/name": value, …}``."""
+def by_member(group: str, members: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+    """Name values ``{"group/member": value, …}``."""
     return {f"{group}/{name}": value for name, value in zip(members, values, strict=True)}
 
 
 def per_exit(group: str, values: Sequence[float]) -> dict[str, float]:
-    """``{"group/exit_1": value, …}``."""
-    return named(group, [f"exit_{k + 1}" for k in range(len(values))], values)
+    """Name the values of all exits ``{"group/exit_1": value, …}``."""
+    return by_member(group, [f"exit_{k + 1}" for k in range(len(values))], values)
 
 
 def gamma_values(weights: LossWeights, layout: LossLayout) -> dict[str, Any]:
-    """Every entry of γ that the method has, Σγ/Σγ₀, and E_k once it is known."""
+    """List every entry of γ that the method has, Σγ/Σγ₀, and E_k once it is known."""
     entries = zip(layout.names, weights.gamma.tolist(), weights.exists.tolist(), strict=True)
     averages = [] if weights.meta.average_ce is None else weights.meta.average_ce.tolist()
     return {

@@ -1,4 +1,4 @@
-"""A training session from start to end: open the data, build, train, evaluate, write down."""
+"""One run from start to end: open the data, build, train, evaluate, write down."""
 
 from __future__ import annotations
 
@@ -20,21 +20,28 @@ from hdkd_dist.data.manifest import write as write_manifest
 from hdkd_dist.data.preparing.digits import prepare_digits
 from hdkd_dist.distributed import ranks
 from hdkd_dist.distributed.signals import StopRequests
-from hdkd_dist.distributed.watchdog import Pulse, Watchdog
+from hdkd_dist.distributed.watchdog import ProgressMark, Watchdog
 from hdkd_dist.method.objective import LossLayout
 from hdkd_dist.models import exit_costs
-from hdkd_dist.runs.folder import check_seen, hold
-from hdkd_dist.runs.network import WEIGHTS
-from hdkd_dist.runs.results import exit_rows, table, update_results
+from hdkd_dist.runs.folder import (
+    CHECKPOINTS,
+    CONFIG,
+    METRICS,
+    RESULTS,
+    WEIGHTS,
+    check_seen,
+    hold,
+    rename_aside,
+)
+from hdkd_dist.runs.results import Results, exit_rows, table, update_results
 from hdkd_dist.training.build import Run, build_run
 from hdkd_dist.training.checkpointing.resume import (
-    CHECKPOINTS,
     Start,
     continue_folder,
     continue_metrics,
     find_start,
 )
-from hdkd_dist.training.checkpointing.saver import Keeper, Origin, Stopped
+from hdkd_dist.training.checkpointing.saver import RunIdentity, Saver, Stopped
 from hdkd_dist.training.checkpointing.state import read_snapshot
 from hdkd_dist.training.engine import joined_ranks, network_state
 from hdkd_dist.training.figures import draw_figures
@@ -53,41 +60,37 @@ def finish(
     reporter: Reporter,
     folder: Path,
 ) -> None:
-    """Leave weights, results and pictures; collective."""
+    """Write weights, results and pictures; collective."""
     network = run.engine.module
     state = network_state(network)
     replicas = ranks.gather_from_ranks(run.weights.gamma)
     if ranks.rank() != 0:
         return
     save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
-    rows = exit_rows(exit_costs(network, run.image_size), progress.validation, test)
-    gamma = gamma_record(run.weights, LossLayout(network.num_exits))
-    gamma["sha256_by_rank"] = [digest(replica) for replica in replicas]
-    speed = {"steps": run.steps, **progress.pace.record()}
-    update_results(
-        folder, {**describe(run, manifest), "exits": rows, "gamma": gamma, "train": speed}
-    )
-    pictures = draw_figures(folder)
-    reporter.finish(run.steps, rows, pictures)
-    print(table(rows))
-    print(f"{folder}: weights, results.json, metrics.jsonl, {', '.join(p.name for p in pictures)}")
-
-
-def digest(tensor: Tensor) -> str:
-    """sha256 of a tensor's bits."""
-    return hashlib.sha256(tensor.cpu().numpy().tobytes()).hexdigest()
-
-
-def describe(run: Run, manifest: Manifest) -> dict[str, Any]:
-    """What was trained, on what."""
+    rows = exit_rows(exit_costs(network, run.image_size), progress.evaluated, test)
     settings = run.settings
-    return {
+    results: Results = {
         "method": settings.method,
         "dataset": manifest.name,
         "preset": settings.model.preset,
         "seed": settings.run.seed,
         "world_size": run.share.world_size,
+        "exits": rows,
+        "gamma": gamma_record(
+            run.weights, LossLayout(network.num_exits), list(map(sha256_of_bits, replicas))
+        ),
+        "train": {"steps": run.steps, **progress.pace.totals()},
     }
+    update_results(folder, results)
+    pictures = draw_figures(folder)
+    reporter.finish(run.steps, rows, pictures)
+    print(table(rows))
+    print(f"{folder}: weights, {RESULTS}, {METRICS}, {', '.join(p.name for p in pictures)}")
+
+
+def sha256_of_bits(tensor: Tensor) -> str:
+    """Hash a tensor's bits."""
+    return hashlib.sha256(tensor.cpu().numpy().tobytes()).hexdigest()
 
 
 def execute(
@@ -101,14 +104,14 @@ def execute(
     Args:
         config: what to train.
         requests: to stop.
-        resume: where to begin, see :func:`find_start`.
+        resume: where to start, see :func:`find_start`.
         resume_changed: whether another configuration may continue a run.
 
     Raises:
         ValueError: in one line, for settings and data that do not fit, or a run that diverges.
         Stopped: as asked, after a checkpoint.
     """
-    folder = Path(config.hdkd.run.out)
+    folder = Path(config.out)
     with joined_ranks() as device, Watchdog(config.hdkd.run.hang_timeout_s) as watchdog:
         requests.before_leaving = watchdog.tell_stop
         if ranks.rank() == 0 and ranks.world_size() > 1:
@@ -123,7 +126,7 @@ def execute(
             return
         run = build_run(config, manifest, device)
         try:
-            train_and_report(config, run, manifest, folder, start, requests, watchdog.pulse)
+            train_and_report(config, run, manifest, folder, start, requests, watchdog.mark)
         except Stopped as stop:
             if ranks.rank() == 0:
                 print(stop.text, file=sys.stderr, flush=True)
@@ -131,7 +134,7 @@ def execute(
 
 
 def open_data(settings: DataSettings) -> Manifest:
-    """The run's data set, prepared or copied to this node where that is asked for. Collective."""
+    """Open the run's data set, prepared or copied to this node where that is asked; collective."""
     folder = data_folder(settings.path)
     with ranks.agreement():
         if settings.path == EMBEDDED and ranks.local_rank() == 0:
@@ -155,7 +158,7 @@ def train_and_report(
     folder: Path,
     start: Start,
     requests: StopRequests,
-    pulse: Pulse,
+    mark: ProgressMark,
 ) -> None:
     """Train, evaluate and write everything down; collective."""
     leader = ranks.rank() == 0
@@ -170,7 +173,7 @@ def train_and_report(
             continue_metrics(folder, start, records.get("metrics_bytes", 0))
             wandb_id = records.get("wandb_id") if start.in_place else None
             tracker = Tracker(folder, config.hdkd.run, config.as_json(), wandb_id)
-    origin = Origin(
+    identity = RunIdentity(
         config=config.as_json(),
         data=manifest.identity,
         records=tracker.mark if tracker else dict,
@@ -178,13 +181,13 @@ def train_and_report(
     sharded = config.deepspeed.get("zero_optimization", {}).get("stage", 0) > 0
     shards = ranks.world_size() if sharded else 1
     note_gradients(run.engine.lr_scheduler.optimizer, progress.meter, shards)
-    keeper = Keeper(run, progress, folder / CHECKPOINTS, origin, requests, pulse)
+    saver = Saver(run, progress, folder / CHECKPOINTS, identity, requests, mark)
     reporter = Reporter(run, tracker, progress)
     try:
         with requests.patience():
-            train(run, progress, reporter, keeper)
-            test = evaluate(run, run.readers.test, keeper) if run.settings.run.test else None
-            pulse.moved("finishing")
+            train(run, progress, reporter, saver)
+            test = evaluate(run, run.readers.test, saver) if run.settings.run.test else None
+            mark.move("finishing")
             finish(run, manifest, progress, test, reporter, folder)
     finally:
         reporter.close()
@@ -193,7 +196,7 @@ def train_and_report(
 
 
 def begin(run: Run, start: Start) -> tuple[Progress, Mapping[str, Any]]:
-    """The position at which training begins, and where the records stood there; collective."""
+    """Return the position at which training starts, and where its records end; collective."""
     if start.checkpoint is None:
         return Progress(Meter(run.engine.module.num_exits, run.device)), {}
     progress, records = read_snapshot(run, start.checkpoint, start.world_size, start.changed)
@@ -206,14 +209,11 @@ def open_folder(folder: Path, config: Config, manifest: Manifest, start: Start) 
     """Make the run's folder: its configuration, its data's manifest; an earlier run moves aside.
 
     Returns:
-        What holds the folder for this process while it is open.
+        A file that reserves the folder for this process while it is open.
     """
-    if not start.in_place and (folder / "config.json").exists():
-        hold(folder).close()  # nobody is training it
-        number = 1
-        while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
-            number += 1
-        folder.rename(aside)
+    if not start.in_place and (folder / CONFIG).exists():
+        hold(folder).close()  # no other process is training it
+        aside = rename_aside(folder, "old")
         print(f"{folder} held an earlier run, which is now {aside}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -222,7 +222,7 @@ def open_folder(folder: Path, config: Config, manifest: Manifest, start: Start) 
             continue_folder(folder, start)
         (folder / WEIGHTS.parent).mkdir(parents=True, exist_ok=True)
         text = json.dumps(config.as_json(), indent=2) + "\n"
-        (folder / "config.json").write_text(text, encoding="utf-8")
+        (folder / CONFIG).write_text(text, encoding="utf-8")
         write_manifest(manifest, folder)
     except OSError as error:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What a run writes down: ``metrics.jsonl``, the source of truth, and W&B beside it."""
+"""Records of a run: ``metrics.jsonl``, the source of truth, and W&B beside it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tqdm import tqdm
 
@@ -19,7 +19,7 @@ WANDB_TIMEOUT = 30  # seconds until a run goes on offline
 
 
 class Tracker:
-    """Writes events of one run; only rank 0 has one.
+    """Writer of one run's events; only rank 0 has one.
 
     A disk that is full for a while loses nothing: events wait in memory until they can be written.
     """
@@ -73,7 +73,7 @@ class Tracker:
             self._log({picture.stem: wandb.Image(str(picture)) for picture in pictures})
 
     def mark(self) -> dict[str, Any]:
-        """Bring all events to the disk; where this run's records stand, for a checkpoint.
+        """Bring all events to the disk; return where the records end, for a checkpoint.
 
         Raises:
             OSError: if they cannot be written.
@@ -105,7 +105,7 @@ class Tracker:
 
 
 def warn(message: str) -> None:
-    """One line on stderr, which may itself go to a disk that is full."""
+    """Print one line on stderr, which may itself go to a disk that is full."""
     with contextlib.suppress(OSError):
         tqdm.write(f"warning: {message}", file=sys.stderr)  # beside a progress bar
         sys.stderr.flush()
@@ -114,7 +114,7 @@ def warn(message: str) -> None:
 def start_wandb(
     folder: Path, settings: RunSettings, config: Mapping[str, Any], wandb_id: str | None
 ):
-    """A W&B run in ``<folder>/wandb``, or None; offline needs neither an account nor a network.
+    """Start a W&B run in ``<folder>/wandb``, or None; offline needs neither account nor network.
 
     Where W&B cannot be reached the run is recorded offline.
 
@@ -129,7 +129,7 @@ def start_wandb(
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb  # slow to import, and not needed by ranks that do not write
 
-    def start(mode: str):
+    def start(mode: Literal["offline", "online"]):
         return wandb.init(
             project=settings.wandb_project,
             name=folder.name,
@@ -141,7 +141,8 @@ def start_wandb(
             settings=wandb.Settings(init_timeout=WANDB_TIMEOUT, finish_timeout=WANDB_TIMEOUT),
         )
 
-    for mode in dict.fromkeys((settings.wandb, "offline")):
+    modes: tuple[Literal["offline", "online"], ...] = ("online", "offline")
+    for mode in modes if settings.wandb == "online" else modes[1:]:
         try:
             run = start(mode)
             break

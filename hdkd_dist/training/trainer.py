@@ -11,21 +11,21 @@ from hdkd_dist.distributed import ranks
 from hdkd_dist.method.functional import evaluation_of
 from hdkd_dist.models.accuracy import count_correct
 from hdkd_dist.training.build import Run
-from hdkd_dist.training.checkpointing.saver import Keeper
+from hdkd_dist.training.checkpointing.saver import Saver
 from hdkd_dist.training.engine import averaged_buffers
 from hdkd_dist.training.gamma import replicate
 from hdkd_dist.training.measure import REMEDY, Diverged, Progress
 from hdkd_dist.training.reporter import Reporter
 
 
-def train(run: Run, progress: Progress, reporter: Reporter, keeper: Keeper) -> None:
+def train(run: Run, progress: Progress, reporter: Reporter, saver: Saver) -> None:
     """Train from ``progress`` on to the end of the schedule (Algorithm 1 with T = 1).
 
     ``progress`` moves along; at the end it holds the last epoch's validation, see :func:`evaluate`.
 
     Raises:
         Diverged, Drifted: see :class:`Meter`.
-        Stopped: see :class:`Keeper`.
+        Stopped: see :class:`Saver`.
     """
     settings, seed = run.settings, run.settings.run.seed
     algorithm, weights, network = run.algorithm, run.weights, run.engine.module
@@ -33,7 +33,7 @@ def train(run: Run, progress: Progress, reporter: Reporter, keeper: Keeper) -> N
     pace, meter = progress.pace, progress.meter
     first = progress.metaval_batches
     metaval = metaval_stream(run.readers.metaval, run.metaval_share, seed=seed, first_step=first)
-    metaval = pace.timed(keeper.pulse.reading(metaval))
+    metaval = pace.timed(saver.mark.reading(metaval))
     for epoch in range(progress.epoch, settings.schedule.epochs):
         network.train()
         first = progress.step - epoch * run.steps_per_epoch
@@ -41,7 +41,7 @@ def train(run: Run, progress: Progress, reporter: Reporter, keeper: Keeper) -> N
             run.readers.train, run.share, seed=seed, epoch=epoch, first_step=first
         )
         pace.resume()
-        for batch in pace.timed(keeper.pulse.reading(batches)):
+        for batch in pace.timed(saver.mark.reading(batches)):
             rate = run.engine.get_lr()[0]
             train_batch = [micro.examples for micro in batch]
             if weights.learns and progress.step % settings.gamma.every == 0:
@@ -60,21 +60,21 @@ def train(run: Run, progress: Progress, reporter: Reporter, keeper: Keeper) -> N
             meter.add(step, seen, weights.gamma, run.share.batch // run.share.world_size)
             if step % settings.run.log_every == 0 or step % run.steps_per_epoch == 0:
                 reporter.step(step, epoch, rate, meter.read(), pace)
-            keeper.attend()
+            saver.after_step()
         pace.pause()
-        progress.validation = evaluate(run, run.readers.validation, keeper)
+        progress.validation = evaluate(run, run.readers.validation, saver)
         progress.epoch += 1
         reporter.epoch(progress.step, epoch, progress.validation)
-        keeper.end_epoch()
-    keeper.end_training()
+        saver.end_epoch()
+    saver.end_training()
 
 
-def evaluate(run: Run, reader: SplitReader, keeper: Keeper) -> Tensor:
-    """Right answers per exit on a whole split, over all ranks: see :func:`count_correct`."""
+def evaluate(run: Run, reader: SplitReader, saver: Saver) -> Tensor:
+    """Count right answers per exit on a whole split, over all ranks: see :func:`count_correct`."""
     network, share = run.engine.module, run.share
     forward = evaluation_of(network, averaged_buffers(network), run.normalize)
     per_rank = math.ceil(reader.samples / share.world_size)
-    batches = keeper.heeding(
+    batches = saver.stoppable(
         evaluation_pass(reader, share.rank, share.world_size),
         rounds=math.ceil(per_rank / share.micro_batch),
     )

@@ -17,10 +17,10 @@ with cli.leaving_at_once():
     dist.init_process_group("gloo")
     with Watchdog(timeout=3) as watchdog:
         for step in range(10_000):
-            watchdog.pulse.moved("reading data", step)
+            watchdog.mark.move("reading data", step)
             if sys.argv[1:] == ["hang"] and ranks.rank() == 1 and step == 10:
                 time.sleep(60)
-            watchdog.pulse.moved("computing")
+            watchdog.mark.move("computing")
             dist.all_reduce(torch.zeros(1))
             if step == 5:
                 print("working", flush=True)

@@ -13,9 +13,9 @@ from hdkd_dist.evaluation.thresholds import (
     SEARCHES,
     budget_rows,
     budgets_between,
-    compare,
     geometric,
     geometric_shares,
+    paired_gains,
 )
 from hdkd_dist.inference.confidence import Judged
 from hdkd_dist.inference.policy import score
@@ -88,7 +88,7 @@ def test_direct_beats_geometric_on_held_out_images():
     budgets = budgets_between(costs, 12)[1:-1]
     validation, test = split(4000, seed=0), split(8000, seed=1)
     rows = {s: budget_rows(validation, test, costs, budgets, search=s) for s in SEARCHES}
-    gains = compare(test, rows["direct"], rows["geometric"])
+    gains = paired_gains(test, rows["direct"], rows["geometric"])
     assert all(gain["high"] >= 0 for gain in gains)
     assert sum(gain["difference"] for gain in gains) > 1
 
@@ -96,7 +96,7 @@ def test_direct_beats_geometric_on_held_out_images():
 def test_comparison_is_paired():
     test = split(2000, seed=0)
     rows = budget_rows(test, test, COSTS, BUDGETS)
-    for gain in compare(test, rows, rows):
+    for gain in paired_gains(test, rows, rows):
         assert (gain["low"], gain["difference"], gain["high"]) == (0, 0, 0)
 
 

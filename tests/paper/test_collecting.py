@@ -8,20 +8,20 @@ from dataclasses import replace
 import pytest
 from made_up import SMALL, no_settings, record
 
-from hdkd_dist.paper.collecting import collect, figure_2_lines
+from hdkd_dist.paper.collecting import collect_runs, figure_2_lines
 from hdkd_dist.paper.figures import budget_curves
 from hdkd_dist.paper.ledger import Ledger
-from hdkd_dist.paper.records import flattened, nested
+from hdkd_dist.paper.records import nested, to_values
 from hdkd_dist.paper.scales import SCALES
 from hdkd_dist.paper.studies import STUDIES
-from hdkd_dist.paper.trials import RATE, Place
+from hdkd_dist.paper.trials import RATE, Folders
 from hdkd_dist.paper.tuning import RATES, network_trials
 
 
 def collected(folder, records):
-    place = Place(folder / "data", folder / "runs")
+    place = Folders(folder / "data", folder / "runs")
     ledger = Ledger(SMALL, place, folder / "results", {each.name: each for each in records})
-    collect(ledger, folder / "claims.md")
+    collect_runs(ledger, folder / "claims.md")
     return ledger
 
 
@@ -36,7 +36,7 @@ def with_budgets(run, costs, top5):
         for cost, a in zip(costs, top5, strict=True)
     ]
     values = {key: value for key, value in run.values.items() if not key.startswith("budgeted")}
-    return replace(run, values={**values, **flattened({"budgeted": rows})})
+    return replace(run, values={**values, **to_values({"budgeted": rows})})
 
 
 def test_nothing_yet_is_said_as_such(tmp_path):
@@ -84,7 +84,7 @@ def test_the_choice_is_shown_with_what_was_tried(tmp_path):
         gap = 4 if network == "tiny" else 8
         run = record(trial, [mean - gap, mean, mean, mean + gap])
         exits = [{**row, "val_top5": row["val_top1"] + 20} for row in nested(run.values)["exits"]]
-        runs.append(replace(run, values={**run.values, **flattened({"exits": exits})}))
+        runs.append(replace(run, values={**run.values, **to_values({"exits": exits})}))
     collected(tmp_path, runs)
     page = (tmp_path / "results/small_choices.md").read_text()
     assert "Chosen: `hdkd.model.preset=msdnet-cifar-gap`, `hdkd.schedule.base_lr=0.1`." in page

@@ -17,7 +17,7 @@ from hdkd_dist.paper.execution import execute, slots
 from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.queue import known_trials, study_trials
 from hdkd_dist.paper.scales import SCALES, Bench, Scale
-from hdkd_dist.paper.trials import RATE, Place
+from hdkd_dist.paper.trials import RATE, Folders
 from hdkd_dist.paper.tuning import NETWORK_SEED, RULE_SEEDS
 
 # Notes when it ran; a run called "dbt" fails as long as there is no file "mended".
@@ -58,7 +58,7 @@ def here(tmp_path, monkeypatch):
 def ledger(here) -> Ledger:
     bench = Bench("cifar100", "ds_configs/cifar100.json", (150,), (150,), 150, {})
     scale = Scale("tiny", {"cifar100": bench}, (0, 1), (0,), tuned=False)
-    return Ledger.read(scale, Place(here / "data", here / "runs"), here / "results")
+    return Ledger.read(scale, Folders(here / "data", here / "runs"), here / "results")
 
 
 def work(kept, study="2", jobs=1, only=lambda trial: True):
@@ -142,7 +142,7 @@ def test_what_the_stages_choose_reaches_the_blocks(here):
     """One call works through the stages and goes on with what they have chosen."""
     (here / "mended").touch()
     small = SCALES["small"]
-    kept = Ledger.read(small, Place(here / "data", here / "runs"), here / "results")
+    kept = Ledger.read(small, Folders(here / "data", here / "runs"), here / "results")
     studies = ("stage0", "stage0b", "block1")
     begun = known_trials(studies, kept)
     assert {trial.method for trial in begun} == {"msdnet"}

@@ -12,11 +12,11 @@ from recorded_run import record_run, settings
 
 from hdkd_dist.paper.records import (
     CURVE,
-    flattened,
     lay_out,
     nested,
     read_records,
     record_of,
+    to_values,
     write_records,
 )
 from hdkd_dist.paper.studies import plain
@@ -30,11 +30,11 @@ TRIAL = plain(SMALL, BENCH, 150, "hdkd", no_settings)
 
 def test_results_become_a_row_and_back():
     tree = {"a": [{"b": 1, "c": [0.5, 2.0]}, {"b": 3, "c": [4.0, 5.0]}], "d": "word"}
-    row = flattened(tree)
+    row = to_values(tree)
     assert row["a.2.c.1"] == 4.0
     assert nested(row) == tree
     ten = {"a": list(range(12))}
-    assert nested(flattened(ten)) == ten
+    assert nested(to_values(ten)) == ten
 
 
 def test_what_is_written_is_read(tmp_path):

@@ -17,7 +17,7 @@ from hdkd_dist.paper.queue import in_order_of_seeds, part_of, studies_named, uni
 from hdkd_dist.paper.records import keeps_curve
 from hdkd_dist.paper.scales import SCALES
 from hdkd_dist.paper.studies import ALPHAS, STUDIES, controls
-from hdkd_dist.paper.trials import Place, digest, same_steps, settings_of
+from hdkd_dist.paper.trials import Folders, same_steps, settings_of, trial_digest
 from hdkd_dist.paper.tuning import SISTERS, STAGES, planned_stage
 
 
@@ -218,7 +218,7 @@ def test_levers_are_what_their_titles_say(scale):
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_each_study_can_decide_something(scale, tmp_path):
-    ledger = Ledger(SCALES[scale], Place(tmp_path, tmp_path), tmp_path, {})
+    ledger = Ledger(SCALES[scale], Folders(tmp_path, tmp_path), tmp_path, {})
     lines = list(power_of(SCALES[scale].studies, ledger))
     assert any("the paper has" in line for line in lines)
 
@@ -229,10 +229,10 @@ def test_a_changed_default_is_a_changed_run_and_a_written_one_is_not(monkeypatch
     same, other = (
         replace(row.trial, settings={"hdkd.gamma.alpha": value}) for value in (alpha, 0.1)
     )
-    assert digest(same) == digest(row.trial) != digest(other)
-    before = digest(same)
+    assert trial_digest(same) == trial_digest(row.trial) != trial_digest(other)
+    before = trial_digest(same)
     monkeypatch.setitem(PRESETS, "msdnet-cifar-tiny", PRESETS["msdnet-cifar-small"])
-    assert digest(same) != before
+    assert trial_digest(same) != before
 
 
 def test_a_control_of_a_changed_run_is_a_changed_control():

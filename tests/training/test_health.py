@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from hdkd_dist.training import health
-from hdkd_dist.training.health import Figures, Health, memory_in_use
+from hdkd_dist.training.health import Health, HealthRecord, memory_in_use
 
 CPU = torch.device("cpu")
-GOOD = Figures(images_per_s=100, waiting=0.01, memory=0.5, sum_ratio=1.1)
+GOOD = HealthRecord(images_per_s=100, waiting=0.01, memory=0.5, sum_ratio=1.1)
 
 
 def look(figures, before=6, workers=1):
@@ -19,8 +19,8 @@ def look(figures, before=6, workers=1):
 
 
 def test_slow_loader_asks_for_workers_while_there_are_cores(monkeypatch):
-    monkeypatch.setattr(health, "cores", lambda: 4)
-    slow = Figures(100, 0.31, 0.5, 1.0)
+    monkeypatch.setattr(health, "available_cores", lambda: 4)
+    slow = HealthRecord(100, 0.31, 0.5, 1.0)
     (said,), again = look(slow)
     assert said == (
         "the loader is the bottleneck: 31% waiting; raise hdkd.data.workers (now 1 of 4 cores)"
@@ -32,9 +32,9 @@ def test_slow_loader_asks_for_workers_while_there_are_cores(monkeypatch):
 
 def test_memory_speed_and_the_sum_of_gamma():
     for figures, words in (
-        (Figures(100, 0.01, 0.97, 1.0), "97% of the memory of the node is in use: lower"),
-        (Figures(40, 0.01, 0.5, 1.0), "slowed down to 40 images/s from 100: look for"),
-        (Figures(100, 0.01, 0.5, 4.5), "sum of γ is 4.50 times what it was: .*lower"),
+        (HealthRecord(100, 0.01, 0.97, 1.0), "97% of the memory of the node is in use: lower"),
+        (HealthRecord(40, 0.01, 0.5, 1.0), "slowed down to 40 images/s from 100: look for"),
+        (HealthRecord(100, 0.01, 0.5, 4.5), "sum of γ is 4.50 times what it was: .*lower"),
     ):
         (said,), again = look(figures)
         assert all(word in said for word in words.split(".*"))
@@ -43,7 +43,7 @@ def test_memory_speed_and_the_sum_of_gamma():
 
 def test_first_record_which_compiles_the_loader_does_not_count():
     watch = Health(1, CPU)
-    assert watch.warnings(Figures(1, 0.9, 0.5, 1.0)) == []
+    assert watch.warnings(HealthRecord(1, 0.9, 0.5, 1.0)) == []
     assert watch.warnings(GOOD) == []
 
 

@@ -31,7 +31,7 @@ LESS: Statement = "below 0"
 NO_LOSS: Statement = "above −1"
 ALIKE: Statement = "within ±1"
 
-Place = tuple[str, str, str]  # study, block and row of the paper's tables
+TablePlace = tuple[str, str, str]  # study, block and row of the paper's tables
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Arm:
 
     title: str
     trial: Trial
-    printed: Place
+    printed: TablePlace
 
 
 def difference(
@@ -74,9 +74,9 @@ def sum_of(arms: Sequence[Arm]) -> str:
 
 
 def paper_effect(
-    printed: Mapping[Place, Printed],
-    plus: Sequence[Place],
-    minus: Sequence[Place],
+    printed: Mapping[TablePlace, Printed],
+    plus: Sequence[TablePlace],
+    minus: Sequence[TablePlace],
     quantity: str,
     over: int = 1,
 ) -> float | None:

@@ -16,7 +16,7 @@ from hdkd_dist.paper.judging.statistics import (
     MARGIN,
     Interval,
     Noise,
-    Run,
+    RunKey,
     Statement,
     interval,
     noise_of,
@@ -109,7 +109,7 @@ def noise_in(
     """
     return noise_of(
         {
-            Run(at["size"], f"{at['method']} {at['variant']}", at["seed"]): measure(
+            RunKey(at["size"], f"{at['method']} {at['variant']}", at["seed"]): measure(
                 record, quantity, metric, at["size"] in extra
             )
             for at, record in ((record.place, record) for record in records.values())

@@ -37,7 +37,7 @@ Size = Literal[
 
 
 @dataclass(frozen=True)
-class Run:
+class RunKey:
     """Name what distinguishes a run, for the noise."""
 
     data: str  # runs on the same data share their seeds' luck
@@ -53,7 +53,7 @@ class Noise:
     freedom: int  # degrees of freedom of that estimate
 
 
-def noise_of(values: Mapping[Run, float]) -> Noise | None:
+def noise_of(values: Mapping[RunKey, float]) -> Noise | None:
     """Return the residual of the additive model method + seed; None where nothing is left of it."""
     effects: dict[tuple[str, ...], int] = {}
     rows = []
@@ -108,7 +108,7 @@ def interval(differences: Sequence[float], runs: float, noise: Noise | None) -> 
 def own_interval(differences: Sequence[float]) -> Interval | None:
     """Estimate the mean by the spread of these differences alone; None below two of them.
 
-    For what varies by more than the noise of training, as starts do that each seed draws anew.
+    For what varies by more than the noise of training, as starts do that each seed draws.
     """
     count = len(differences)
     if count < 2:

@@ -17,12 +17,13 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 
 from hdkd_dist.data.manifest import sha256_of
 from hdkd_dist.data.staging import publish
+from hdkd_dist.runs.folder import rename_aside, replace_file
 
 FORMAT = 1
 MANIFEST = "checkpoint.json"
@@ -39,8 +40,8 @@ class Unreadable(ValueError):
 
 
 @dataclass(frozen=True)
-class Written:
-    """One file of a checkpoint."""
+class FileChecksum:
+    """Size and sha256 of one file of a checkpoint."""
 
     bytes: int
     sha256: str
@@ -48,7 +49,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What ``checkpoint.json`` says; the tensors are in the files beside it.
+    """Content of ``checkpoint.json``; the tensors are in the files beside it.
 
     Attributes:
         folder: where it lies (not part of the file).
@@ -69,24 +70,24 @@ class Checkpoint:
     validation: float | None
     config: Mapping[str, Any]
     data: Mapping[str, str]
-    files: Mapping[str, Written]
+    files: Mapping[str, FileChecksum]
 
 
 def name_of(step: int, evaluated: bool) -> str:
-    """The folder of a step's checkpoint, before or after the evaluation of the epoch it ends."""
+    """Name the folder of a step's checkpoint, before or after the evaluation at an epoch's end."""
     return f"step-{step:08d}" + ("-evaluated" if evaluated else "")
 
 
 def folders(checkpoints: Path) -> list[Path]:
-    """All checkpoints in a run's folder of checkpoints, the oldest first."""
+    """List all checkpoints in a run's folder of checkpoints, the oldest first."""
     if not checkpoints.is_dir():
         return []
-    named = [(NAME.fullmatch(path.name), path) for path in checkpoints.iterdir()]
-    return [path for *_, path in sorted((int(m[1]), path.name, path) for m, path in named if m)]
+    matches = [(NAME.fullmatch(path.name), path) for path in checkpoints.iterdir()]
+    return [path for *_, path in sorted((int(m[1]), path.name, path) for m, path in matches if m)]
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """What a checkpoint says of itself.
+    """Read ``checkpoint.json``.
 
     Raises:
         Damaged: if ``checkpoint.json`` is missing or is not what was written.
@@ -94,11 +95,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if content.pop("sha256") != digest(content):
+        if content.pop("sha256") != sha256_of_json(content):
             raise Damaged(f"{folder} is damaged: {MANIFEST} has been changed")
         if content.pop("format") != FORMAT:
             raise Unreadable(f"{folder} was written by another version of this project")
-        files = {name: Written(**entry) for name, entry in content.pop("files").items()}
+        files = {name: FileChecksum(**entry) for name, entry in content.pop("files").items()}
         return Checkpoint(folder=folder, files=files, **content)
     except (Damaged, Unreadable):
         raise
@@ -108,12 +109,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise Damaged(f"{folder} is damaged: {MANIFEST} cannot be read ({error})") from None
 
 
-def digest(content: Mapping[str, Any]) -> str:
-    """sha256 of a JSON object, whatever the order of its keys."""
+def sha256_of_json(content: Mapping[str, Any]) -> str:
+    """Hash a JSON object, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def verify(checkpoint: Checkpoint) -> None:
+def verify_checkpoint(checkpoint: Checkpoint) -> None:
     """Read every file of a checkpoint and compare its sha256.
 
     Raises:
@@ -136,7 +137,7 @@ def verify(checkpoint: Checkpoint) -> None:
 
 
 def fault_of(folder: Path, name: str, error: OSError) -> ValueError:
-    """What an error in reading a file of a checkpoint means: only a missing file is damage."""
+    """Turn an error in reading a checkpoint's file into ours: only a missing file is damage."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return Damaged(f"{folder} is damaged: {name} cannot be read ({error.strerror})")
     return Unreadable(
@@ -146,7 +147,7 @@ def fault_of(folder: Path, name: str, error: OSError) -> ValueError:
 
 
 def partial_of(folder: Path) -> Path:
-    """Where a checkpoint is written before it is complete, and is while it is removed; hidden."""
+    """Name the hidden folder of a checkpoint that is being written or removed."""
     return folder.with_name(f".{folder.name}{PARTIAL}")
 
 
@@ -175,7 +176,7 @@ def complete(checkpoint: Checkpoint) -> None:
     content = {"format": FORMAT} | asdict(checkpoint)
     del content["folder"]
     partial = partial_of(checkpoint.folder)
-    content["sha256"] = digest(content)  # of itself
+    content["sha256"] = sha256_of_json(content)  # of itself
     (partial / MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if not publish(partial, checkpoint.folder):
         raise FileExistsError(0, "is in the way", str(checkpoint.folder))
@@ -184,22 +185,7 @@ def complete(checkpoint: Checkpoint) -> None:
 
 def point(pointer: str, folder: Path) -> None:
     """Let the file ``pointer`` beside a checkpoint hold its name, as DeepSpeed's tools expect."""
-    hidden = folder.parent / f".{pointer}{PARTIAL}"
-    with hidden.open("w", encoding="utf-8") as file:
-        file.write(folder.name)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(hidden, folder.parent / pointer)
-    sync_folder(folder.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Let names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    replace_file(folder.parent / pointer, folder.name)
 
 
 def rotate(checkpoints: Path, keep: int) -> None:
@@ -214,7 +200,7 @@ def rotate(checkpoints: Path, keep: int) -> None:
 
 
 def best_of(found: Iterable[Path]) -> Checkpoint | None:
-    """The checkpoint with the highest validation accuracy, the earlier of equal ones."""
+    """Find the checkpoint with the highest validation accuracy, the earlier of equal ones."""
     judged: list[Checkpoint] = []
     for folder in found:
         try:
@@ -236,15 +222,11 @@ def remove(folder: Path) -> None:
 
 def set_aside(folder: Path) -> Path:
     """Rename a checkpoint that is not to be continued from; returns its new name."""
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}.aside-{number}")).exists():
-        number += 1
-    folder.rename(aside)
-    return aside
+    return rename_aside(folder, "aside")
 
 
-class Hashing:
-    """A binary file that keeps the sha256 of all that is written to it, in order."""
+class HashingFile:
+    """Binary file that keeps the sha256 of all that is written to it, in order."""
 
     def __init__(self, file: BinaryIO):
         self._file = file
@@ -269,21 +251,21 @@ class Hashing:
         self._file.flush()
 
     @property
-    def written(self) -> Written:
-        """What has been written so far."""
-        return Written(self.size, self._sha256.hexdigest())
+    def written(self) -> FileChecksum:
+        """Return size and sha256 of what has been written so far."""
+        return FileChecksum(self.size, self._sha256.hexdigest())
 
 
-def write_checked(content: Any, path: Path) -> Written:
-    """``torch.save`` to a file that has reached the disk afterwards.
+def write_checked(content: Any, path: Path) -> FileChecksum:
+    """Write with ``torch.save`` and wait until the file has reached the disk.
 
     Raises:
         OSError: if it cannot be written.
     """
     with path.open("wb") as file:
-        hashing = Hashing(file)
+        hashing = HashingFile(file)
         try:
-            torch.save(content, hashing)
+            torch.save(content, cast(IO[bytes], hashing))  # needs write and flush
         except RuntimeError:
             if hashing.failure is not None:
                 raise hashing.failure from None

@@ -1,4 +1,4 @@
-"""Where a run begins: at the beginning, or where an earlier one was interrupted."""
+"""Decide where a run starts: at the beginning, or where an earlier one was interrupted."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from hdkd_dist.config.load import SECTION, Config
 from hdkd_dist.config.settings import Settings, without_retired
 from hdkd_dist.data.manifest import Manifest
 from hdkd_dist.distributed import ranks
-from hdkd_dist.runs.folder import hold
-from hdkd_dist.runs.metrics import METRICS
-from hdkd_dist.runs.network import WEIGHTS, read_run
+from hdkd_dist.runs.folder import CHECKPOINTS, CONFIG, METRICS, RESULTS, WEIGHTS, hold
+from hdkd_dist.runs.names import flatten
+from hdkd_dist.runs.network import read_run
 from hdkd_dist.training.checkpointing.files import (
     Checkpoint,
     Damaged,
     folders,
     read_checkpoint,
     set_aside,
-    verify,
+    verify_checkpoint,
 )
 
 # Settings that say how machines do the work, not what is computed: they may change in between.
@@ -61,7 +61,7 @@ FIXED = (
 def check_fit(
     checkpoint: Checkpoint, config: Config, manifest: Manifest, resume_changed: bool
 ) -> bool:
-    """Whether the configuration differs from the checkpoint's.
+    """Tell whether the configuration differs from the checkpoint's.
 
     Raises:
         ValueError: if it differs without ``resume_changed``, or in what cannot change.
@@ -80,7 +80,7 @@ def check_fit(
             f"stage {stage} has divided the optimiser among them; use as many, or stage 0 from "
             "the start"
         )
-    differences = compare(checkpoint.config, config.as_json())
+    differences = changed_settings(checkpoint.config, config.as_json())
     # With a sharded optimiser DeepSpeed clips as the checkpoint says.
     lasting = (*FIXED, "gradient_clipping") if stage else FIXED
     if fixed := [line for key, line in differences.items() if under(key, lasting)]:
@@ -96,8 +96,8 @@ def check_fit(
     return bool(differences)
 
 
-def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """What differs between two configurations and matters, "a → b" by dotted name."""
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """List what differs between two configurations and matters, "a → b" by dotted name."""
     old, new = flatten(with_defaults(before)), flatten(now)
     return {
         key: f"{key} {old.get(key)!r} → {new.get(key)!r}"
@@ -116,28 +116,14 @@ def with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**config, SECTION: section}
 
 
-def flatten(section: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """``{"a": {"b": 1}}`` → ``{"a.b": 1}``."""
-    flat: dict[str, Any] = {}
-    for name, value in section.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{path}{name}.")
-        else:
-            flat[path + name] = value
-    return flat
-
-
 def under(key: str, sections: tuple[str, ...]) -> bool:
-    """Whether a dotted name is one of the given or lies in one of them."""
+    """Tell whether a dotted name is one of the given or lies in one of them."""
     return any(key == section or key.startswith(section + ".") for section in sections)
-
-
-CHECKPOINTS = "checkpoints"  # in a run's folder
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run begins."""
+    """Decision of :func:`find_start`: where a run starts."""
 
     checkpoint: Path | None = None  # None: at the beginning
     world_size: int = 0  # of the ranks that wrote it
@@ -149,7 +135,7 @@ class Start:
 def find_start(
     folder: Path, resume: str, resume_changed: bool, config: Config, manifest: Manifest
 ) -> Start:
-    """Decide where the run begins; on rank 0 alone. Damaged checkpoints are named and set aside.
+    """Decide where the run starts; on rank 0 alone. Damaged checkpoints are named and set aside.
 
     Args:
         folder: of the run.
@@ -163,10 +149,10 @@ def find_start(
     """
     if resume == "never":
         return Start()
-    if (folder / "config.json").exists():
-        hold(folder).close()  # nobody is training it
+    if (folder / CONFIG).exists():
+        hold(folder).close()  # no other process is training it
     if resume == "auto":
-        if not (folder / "config.json").exists():
+        if not (folder / CONFIG).exists():
             return Start()
         if not folders(folder / CHECKPOINTS):
             if is_finished(folder):
@@ -176,7 +162,7 @@ def find_start(
             return Start(in_place=True)
         checkpoint = newest(folder / CHECKPOINTS)
     else:
-        checkpoint = named(Path(resume).resolve())
+        checkpoint = checkpoint_at(Path(resume).resolve())
     changed = check_fit(checkpoint, config, manifest, resume_changed)
     own = checkpoint.folder.parent.resolve() == (folder / CHECKPOINTS).resolve()
     records = checkpoint.folder.parents[1] / METRICS
@@ -192,39 +178,39 @@ def find_start(
 
 def check_same(folder: Path, config: Config) -> None:
     """Refuse to take a finished run without checkpoints for one with other settings."""
-    if differences := compare(read_run(folder), config.as_json()):
+    if differences := changed_settings(read_run(folder), config.as_json()):
         raise ValueError(
             f"{folder} holds a finished run with another configuration, and none of its "
-            f"checkpoints ({'; '.join(differences.values())}): choose another --out, or begin anew "
-            "with --resume never"
+            f"checkpoints ({'; '.join(differences.values())}): choose another --out, or start "
+            "again with --resume never"
         )
 
 
 def newest(checkpoints: Path) -> Checkpoint:
-    """The newest checkpoint that is as it was written; damaged ones are named and set aside.
+    """Find the newest intact checkpoint; damaged ones are named and set aside.
 
     Raises:
-        Damaged: if none is; a week's run is not begun anew without being asked to.
+        Damaged: if no intact checkpoint is left; never restarts silently.
         Unreadable: if the file system fails; nothing is set aside then.
     """
     damage: list[tuple[Path, Damaged]] = []
     for folder in reversed(folders(checkpoints)):
         try:
             checkpoint = read_checkpoint(folder)
-            verify(checkpoint)
+            verify_checkpoint(checkpoint)
         except Damaged as error:
             damage.append((folder, error))
             continue
-        for damaged, error in damage:
+        for damaged, fault in damage:
             aside = set_aside(damaged)
-            print(f"{error}; the one before it is used ({damaged.name} is now {aside.name})")
+            print(f"{fault}; the one before it is used ({damaged.name} is now {aside.name})")
         return checkpoint
-    faults = "; ".join(str(error) for _, error in damage)
-    raise Damaged(f"no checkpoint is left to go on from ({faults}): --resume never begins anew")
+    faults = "; ".join(str(fault) for _, fault in damage)
+    raise Damaged(f"no checkpoint is left to go on from ({faults}): --resume never starts again")
 
 
-def named(path: Path) -> Checkpoint:
-    """The checkpoint at ``path``, or the newest of the run there.
+def checkpoint_at(path: Path) -> Checkpoint:
+    """Find the checkpoint at ``path``, or the newest of the run there.
 
     Raises:
         ValueError: if there is none, or it is damaged.
@@ -237,18 +223,18 @@ def named(path: Path) -> Checkpoint:
             "one of its checkpoints"
         )
     checkpoint = read_checkpoint(path)
-    verify(checkpoint)
+    verify_checkpoint(checkpoint)
     return checkpoint
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run in ``folder`` has come to its end."""
+    """Tell whether the run in ``folder`` has come to its end."""
     try:
         lines = (folder / METRICS).read_bytes().splitlines()
         last = json.loads(lines[-1])
     except (OSError, IndexError, ValueError):
         return False
-    return last["event"] == "end" and (folder / "results.json").exists()
+    return last["event"] == "end" and (folder / RESULTS).exists()
 
 
 def continue_folder(folder: Path, start: Start) -> None:
@@ -257,11 +243,11 @@ def continue_folder(folder: Path, start: Start) -> None:
     Later checkpoints, left by a resume from an earlier one, are set aside, and what an earlier end
     of the run has left is removed: it would be taken for this one's.
     """
-    (folder / "results.json").unlink(missing_ok=True)
+    (folder / RESULTS).unlink(missing_ok=True)
     (folder / WEIGHTS).unlink(missing_ok=True)
     found = folders(folder / CHECKPOINTS)
-    names = [path.name for path in found]
-    later = names.index(start.checkpoint.name) + 1 if start.checkpoint else 0
+    by_age = [path.name for path in found]
+    later = by_age.index(start.checkpoint.name) + 1 if start.checkpoint else 0
     for path in found[later:]:
         set_aside(path)
 

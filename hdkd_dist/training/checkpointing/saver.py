@@ -1,4 +1,4 @@
-"""Keeps a run safe while it trains: saves in time, heeds requests to stop, reports to the watch."""
+"""Checkpoints on schedule, a stop on signals, and progress reported to the watchdog."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 from hdkd_dist.data.streams import MicroBatch
 from hdkd_dist.distributed import ranks
-from hdkd_dist.distributed.ranks import NOTHING, SAVE, Ballot
+from hdkd_dist.distributed.ranks import NOTHING, SAVE, DelayedMax
 from hdkd_dist.distributed.signals import LOST, STOPPED, StopRequests
-from hdkd_dist.distributed.watchdog import Pulse
+from hdkd_dist.distributed.watchdog import ProgressMark
 from hdkd_dist.models.accuracy import percentages
 from hdkd_dist.training.build import Run
 from hdkd_dist.training.checkpointing import files
@@ -26,7 +26,7 @@ BEST_PAUSE = 100
 
 
 class Stopped(SystemExit):
-    """All ranks stop, as one of them was asked to; ``text`` says what has become of the run."""
+    """Stop of all ranks, as one of them was asked to; ``text`` says how the run can go on."""
 
     def __init__(self, text: str, status: int):
         super().__init__(status)
@@ -34,48 +34,48 @@ class Stopped(SystemExit):
 
 
 @dataclass(frozen=True)
-class Origin:
-    """What every checkpoint of a run says of it."""
+class RunIdentity:
+    """Configuration, data and records of a run, which every checkpoint of it names."""
 
     config: Mapping[str, Any]
     data: Mapping[str, str]  # sha256 of each split
     records: Callable[[], Mapping[str, Any]]  # where the tracker stands; asked on rank 0
 
 
-class Keeper:
-    """One per rank; all ranks call the same methods at the same places."""
+class Saver:
+    """Saver of one rank; all ranks call the same methods at the same places."""
 
     def __init__(
         self,
         run: Run,
         progress: Progress,
         folder: Path,
-        origin: Origin,
+        identity: RunIdentity,
         requests: StopRequests,
-        pulse: Pulse,
+        mark: ProgressMark,
     ):
         self.run = run
         self.progress = progress
         self.folder = folder  # of checkpoints
-        self.origin = origin
+        self.identity = identity
         self.requests = requests
-        self.pulse = pulse
+        self.mark = mark
         self.settings = run.settings.checkpoint
-        self._ballot = Ballot()
+        self._wishes = DelayedMax()
         self._saved_step = progress.step
         self._tried_step = progress.step  # where a save was last tried
         self._tried = time.monotonic()  # when that was
-        self._asked = False  # whether this rank has just voted for a save that is due
+        self._asked = False  # whether this rank has just asked for a save that is due
         self._cost = 0.0  # seconds that the last one took
 
-    def attend(self) -> None:
-        """After each step, and each batch of an evaluation: save or stop if that is due.
+    def after_step(self) -> None:
+        """Save or stop if that is due; after each step, and each batch of an evaluation.
 
         Raises:
             Stopped: on all ranks at the same place, after a checkpoint.
         """
-        self.pulse.moved("computing", self.progress.step)
-        agreed = self._ballot.cast(self._wish())
+        self.mark.move("computing", self.progress.step)
+        agreed = self._wishes.exchange(self._wish())
         by_step = self.settings.every_steps
         due = by_step is not None and self.progress.step % by_step == 0
         again = agreed == NOTHING and self.progress.step == self._tried_step  # it has failed here
@@ -88,14 +88,14 @@ class Keeper:
         minutes = self.settings.every_minutes
         waited = time.monotonic() - self._tried
         due = ranks.rank() == 0 and minutes is not None and waited >= 60 * minutes
-        # A vote counts one step later: the next one must not ask for the same save again.
+        # A wish counts one step later: the next one must not ask for the same save again.
         due = self._asked = due and not self._asked
         return self.requests.received or (SAVE if due else NOTHING)
 
     def _stop(self, number: int) -> None:
         found = files.folders(self.folder)
         kept = f"the last checkpoint is {found[-1]}" if found else "there is no checkpoint"
-        # What could not be saved is lost work: a job must not be requeued for that for ever.
+        # What could not be saved is lost work: a job must not be requeued for that without end.
         saved = self.progress.step == self._saved_step
         raise Stopped(
             f"stopped by {signal.Signals(number).name} at step {self.progress.step}: {kept}; "
@@ -104,30 +104,30 @@ class Keeper:
         )
 
     def end_epoch(self) -> None:
-        """After an evaluation: save if it was the best so far."""
+        """Save after an evaluation if it was the best so far."""
 
         def worth_it() -> bool:
             best = files.best_of(files.folders(self.folder))
-            better = best is None or best.validation < self._validation
+            better = best is None or best.validation is None or best.validation < self._validation
             return better and time.monotonic() - self._tried >= BEST_PAUSE * self._cost
 
         if ranks.from_leader(worth_it):
             self.save(self._validation)
 
     def end_training(self) -> None:
-        """After the last epoch: save, so that what comes after need not train again."""
+        """Save after the last epoch, so that what comes after need not train again."""
         if self.progress.step != self._saved_step:
             self.save(self._validation)
-        self.pulse.moved("computing")
+        self.mark.move("computing")
 
     @property
     def _validation(self) -> float:
-        top1, _ = percentages(self.progress.validation)
+        top1, _ = percentages(self.progress.evaluated)
         return sum(top1) / len(top1)
 
     def save(self, validation: float | None = None) -> None:
         """Write a checkpoint; if that fails, say so and go on. Collective."""
-        self.pulse.moved("saving")
+        self.mark.move("saving")
         self._tried, step = time.monotonic(), self.progress.step
         self._tried_step = step
         folder = self.folder / files.name_of(step, validation is not None)
@@ -135,7 +135,7 @@ class Keeper:
 
         def begin() -> None:
             files.start_writing(folder)
-            records.update(self.origin.records())
+            records.update(self.identity.records())
 
         fault = ranks.leader_tries(begin)
         if fault is None:
@@ -148,8 +148,8 @@ class Keeper:
                 epoch=self.progress.epoch,
                 world_size=ranks.world_size(),
                 validation=validation,
-                config=self.origin.config,
-                data=self.origin.data,
+                config=self.identity.config,
+                data=self.identity.data,
                 files=listed,
             )
             fault = ranks.leader_tries(lambda: files.complete(written))
@@ -162,7 +162,7 @@ class Keeper:
             files.clean(self.folder)
             self._complain(step, fault)
         self._cost = time.monotonic() - self._tried
-        self.pulse.moved("computing")
+        self.mark.move("computing")
 
     def _complain(self, step: int, fault: str) -> None:
         found = files.folders(self.folder)
@@ -172,22 +172,22 @@ class Keeper:
             f"{kept}; training goes on and tries again when the next one is due"
         )
 
-    def heeding(self, batches: Iterator[MicroBatch], rounds: int) -> Iterator[MicroBatch]:
-        """An evaluation's batches, during which requests to stop are heeded.
+    def stoppable(self, batches: Iterator[MicroBatch], rounds: int) -> Iterator[MicroBatch]:
+        """Yield an evaluation's batches; a request to stop is met between two of them.
 
         Args:
             batches: this rank's.
             rounds: the number of batches of the rank that has most.
         """
         for _ in range(rounds):
-            self.pulse.moved("reading data")
+            self.mark.move("reading data")
             batch = next(batches, None)
-            self.pulse.moved("computing")
+            self.mark.move("computing")
             if batch is not None:
                 yield batch
-            self.attend()
+            self.after_step()
 
 
 def first_line(fault: str) -> str:
-    """What a fault says in short."""
+    """Return the first line of a fault's message."""
     return fault.splitlines()[0]

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, and how a run is put back to it.
+"""State of a run: its tensors and numbers, written to a checkpoint and read back.
 
 DeepSpeed writes and reads θ, its optimiser and the schedule; γ, E_k, T, γ's optimiser and the
 position travel in its client state. What each rank has of its own (running statistics, random
@@ -22,18 +22,18 @@ from torch import Tensor
 
 from hdkd_dist.distributed import ranks
 from hdkd_dist.training.build import Run
-from hdkd_dist.training.checkpointing.files import Written, write_checked
+from hdkd_dist.training.checkpointing.files import FileChecksum, write_checked
 from hdkd_dist.training.engine import restarted
 from hdkd_dist.training.measure import Meter, Pace, Progress
 
 
 def own_file(rank: int) -> str:
-    """The name of a rank's own file."""
+    """Name a rank's own file."""
     return f"rank_{rank:05d}.pt"
 
 
 def own_state(run: Run, progress: Progress) -> dict[str, Any]:
-    """What only this rank has."""
+    """Collect what only this rank has."""
     device = run.device
     on_device = None if device.type == "cpu" else torch.get_device_module(device).get_rng_state()
     return {
@@ -49,7 +49,7 @@ def own_state(run: Run, progress: Progress) -> dict[str, Any]:
 
 
 def restore_own(run: Run, progress: Progress, folder: Path, world_size: int) -> None:
-    """The inverse of :func:`own_state`.
+    """Restore what :func:`own_state` collected.
 
     Another number of ranks than wrote it: each gets the mean of all running statistics, as an
     evaluation would see them, and its share of the measurements.
@@ -81,12 +81,12 @@ def restore_own(run: Run, progress: Progress, folder: Path, world_size: int) -> 
 def merged(
     parts: list[dict[str, Any]], key: str, merge: Callable[[list[Tensor]], Tensor]
 ) -> dict[str, Tensor]:
-    """The tensors under ``key`` of all ranks, merged by name."""
+    """Merge the tensors under ``key`` of all ranks by name."""
     return {name: merge([part[key][name] for part in parts]) for name in parts[0][key]}
 
 
 def mean_of_floating(values: list[Tensor]) -> Tensor:
-    """The mean; of whole numbers, which count the same on all ranks, the first."""
+    """Return the mean; of whole numbers, which count the same on all ranks, the first."""
     return torch.stack(values).mean(dim=0) if values[0].is_floating_point() else values[0]
 
 
@@ -94,14 +94,14 @@ KEY = "hdkd"  # in DeepSpeed's client state
 
 
 class CarefulEngine(TorchCheckpointEngine):
-    """DeepSpeed's way of writing files, with checksums, and with failures kept for later.
+    """DeepSpeed's writer of files, with checksums, and with failures kept for later.
 
     An error raised by one rank in the midst of DeepSpeed's saving would leave the others waiting.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.files: dict[str, Written] = {}
+        self.files: dict[str, FileChecksum] = {}
         self.failure: Exception | None = None
 
     def save(self, state_dict: Mapping[str, Any], path: str) -> None:
@@ -114,7 +114,7 @@ class CarefulEngine(TorchCheckpointEngine):
 
 def write_snapshot(
     run: Run, progress: Progress, folder: Path, extra: Mapping[str, Any]
-) -> tuple[dict[str, Written], str | None]:
+) -> tuple[dict[str, FileChecksum], str | None]:
     """Write the run's state into ``folder``, which exists; collective.
 
     Args:
@@ -127,7 +127,7 @@ def write_snapshot(
         The files of all ranks, and what went wrong on the first rank on which something did.
     """
     writer = CarefulEngine()
-    run.engine._copy_recovery_script = lambda folder: None  # on rank 0, outside the writer's care
+    run.engine._copy_recovery_script = lambda folder: None  # on rank 0, not by the writer
     before, run.engine.checkpoint_engine = run.engine.checkpoint_engine, writer
     try:
         shared = {KEY: {**shared_state(run, progress), "extra": dict(extra)}}
@@ -158,7 +158,7 @@ def read_snapshot(run: Run, folder: Path, world_size: int, changed: bool) -> tup
     Returns:
         The position, and ``extra`` of :func:`write_snapshot`.
     """
-    settings = [hyperparameters(o) for o in optimizers(run)]
+    settings = [hyperparameters(o) for o in optimizers_of(run)]
     _, client = run.engine.load_checkpoint(str(folder.parent), tag=folder.name)
     shared = client[KEY]
     restore_shared(run, shared)
@@ -169,7 +169,7 @@ def read_snapshot(run: Run, folder: Path, world_size: int, changed: bool) -> tup
     )
     restore_own(run, progress, folder, world_size)
     if changed:
-        for optimizer, groups in zip(optimizers(run), settings, strict=True):
+        for optimizer, groups in zip(optimizers_of(run), settings, strict=True):
             for group, values in zip(optimizer.param_groups, groups, strict=True):
                 group.update(values)
         run.engine.lr_scheduler = restarted(
@@ -183,7 +183,7 @@ def read_snapshot(run: Run, folder: Path, world_size: int, changed: bool) -> tup
 
 
 def shared_state(run: Run, progress: Progress) -> dict[str, Any]:
-    """What all ranks hold alike, besides θ and its optimiser."""
+    """Collect what all ranks hold alike, besides θ and its optimiser."""
     return {
         **run.weights.state_dict(),
         "step": progress.step,
@@ -199,18 +199,18 @@ def shared_state(run: Run, progress: Progress) -> dict[str, Any]:
 
 
 def restore_shared(run: Run, shared: Mapping[str, Any]) -> None:
-    """The inverse of :func:`shared_state`; γ in place, for its optimiser holds it."""
+    """Restore what :func:`shared_state` collected; γ in place, for its optimiser holds it."""
     run.weights.load_state_dict(shared)
 
 
-def optimizers(run: Run) -> list[torch.optim.Optimizer]:
-    """θ's and, where γ learns, γ's."""
+def optimizers_of(run: Run) -> list[torch.optim.Optimizer]:
+    """List θ's optimiser and, where γ learns, γ's."""
     gamma = run.weights.optimizer
     return [run.engine.lr_scheduler.optimizer, *([] if gamma is None else [gamma])]
 
 
 def hyperparameters(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """The settings of every group of parameters."""
+    """List the settings of every group of parameters."""
     return [
         {name: value for name, value in group.items() if name != "params"}
         for group in optimizer.param_groups

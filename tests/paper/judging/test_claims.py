@@ -14,7 +14,7 @@ from hdkd_dist.paper.judging.verdicts import judged, judged_all
 from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.paper_values import Printed
 from hdkd_dist.paper.studies import plain
-from hdkd_dist.paper.trials import Place
+from hdkd_dist.paper.trials import Folders
 
 BENCH = SMALL.benches["cifar100"]
 SEEDS = tuple(range(8))
@@ -207,7 +207,7 @@ def test_another_metric_is_no_effect():
 
 
 def page(records):
-    ledger = Ledger(SMALL, Place(Path("data"), Path("runs")), Path("results"), records)
+    ledger = Ledger(SMALL, Folders(Path("data"), Path("runs")), Path("results"), records)
     evidence = Evidence.of(records, PLANNED, SEEDS)
     return "\n".join(claims_page(ledger, evidence, "tables.md"))
 

@@ -14,7 +14,7 @@ from hdkd_dist.paper.judging.statistics import (
     LOOKS,
     Interval,
     Noise,
-    Run,
+    RunKey,
     counted,
     interval,
     judge_sign,
@@ -29,7 +29,7 @@ from hdkd_dist.paper.judging.statistics import (
 def runs(table, data="150"):
     """Method → values of the seeds; None for a run that is missing."""
     return {
-        Run(data, method, str(seed)): value
+        RunKey(data, method, str(seed)): value
         for method, values in table.items()
         for seed, value in enumerate(values)
         if value is not None

@@ -18,14 +18,14 @@ from hdkd_dist.training.checkpointing.files import (
     Damaged,
     Unreadable,
     read_checkpoint,
-    verify,
+    verify_checkpoint,
     write_checked,
 )
 from hdkd_dist.training.checkpointing.resume import newest
 
 
 def write(checkpoints, step, validation=None):
-    """A checkpoint of two files, as the keeper writes one."""
+    """A checkpoint of two files, as a saver writes one."""
     folder = checkpoints / files.name_of(step, validation is not None)
     files.start_writing(folder)
     partial = files.partial_of(folder)
@@ -47,7 +47,7 @@ def test_what_was_written_is_read_and_latest_names_it(tmp_path):
     written = write(tmp_path, 12)
     found = read_checkpoint(tmp_path / "step-00000012")
     assert found == written
-    verify(found)
+    verify_checkpoint(found)
     assert torch.load(found.folder / "model.pt")["step"] == 12
     assert (tmp_path / "latest").read_text() == "step-00000012"
     assert newest(tmp_path) == written
@@ -82,7 +82,7 @@ def test_damage_at_random_places_is_named_and_the_one_before_is_used(tmp_path, c
 def test_missing_file_and_no_usable_checkpoint(tmp_path):
     (write(tmp_path, 1).folder / "rank_00000.pt").unlink()
     with pytest.raises(Damaged, match=r"rank_00000.pt cannot be read \(No such file"):
-        verify(read_checkpoint(tmp_path / "step-00000001"))
+        verify_checkpoint(read_checkpoint(tmp_path / "step-00000001"))
     with pytest.raises(Damaged, match=r"no checkpoint is left .*step-00000001 is damaged"):
         newest(tmp_path)
     assert "step-00000001" in names(tmp_path)  # where it was

@@ -13,20 +13,20 @@ from ranks_harness import on_ranks
 from test_state import TWO_MICRO_BATCHES, Training
 
 from hdkd_dist.distributed.signals import StopRequests
-from hdkd_dist.distributed.watchdog import Pulse
+from hdkd_dist.distributed.watchdog import ProgressMark
 
 
 def save(folder, blocked):
     """Save three times; the names of the checkpoints and what was said."""
     from hdkd_dist.training.checkpointing.files import folders
-    from hdkd_dist.training.checkpointing.saver import Keeper, Origin
+    from hdkd_dist.training.checkpointing.saver import RunIdentity, Saver
 
     folder = Path(folder)
     training = Training({**TWO_MICRO_BATCHES, "hdkd.checkpoint.keep": 1})
     progress = training.progress
     progress.validation = torch.ones(2, 3)
-    origin = Origin(config={}, data={}, records=dict)
-    keeper = Keeper(training.run, progress, folder, origin, StopRequests(), Pulse())
+    identity = RunIdentity(config={}, data={}, records=dict)
+    saver = Saver(training.run, progress, folder, identity, StopRequests(), ProgressMark())
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
         for step in (1, 2, 3):
@@ -34,24 +34,24 @@ def save(folder, blocked):
                 (folder / "best").unlink()
                 (folder / "best/older").mkdir(parents=True)
             progress.step = step
-            keeper.save(validation=float(step))
+            saver.save(validation=float(step))
     return [path.name for path in folders(folder)], said.getvalue()
 
 
 def attend(folder, minutes, steps, pause):
     """The steps of the checkpoints of a training that is slow."""
     from hdkd_dist.training.checkpointing.files import folders, read_checkpoint
-    from hdkd_dist.training.checkpointing.saver import Keeper, Origin
+    from hdkd_dist.training.checkpointing.saver import RunIdentity, Saver
 
     folder = Path(folder)
     checkpoints = {"hdkd.checkpoint.every_minutes": minutes, "hdkd.checkpoint.keep": 99}
     training = Training({**TWO_MICRO_BATCHES, **checkpoints})
-    origin = Origin(config={}, data={}, records=dict)
-    keeper = Keeper(training.run, training.progress, folder, origin, StopRequests(), Pulse())
+    identity = RunIdentity(config={}, data={}, records=dict)
+    saver = Saver(training.run, training.progress, folder, identity, StopRequests(), ProgressMark())
     for step in range(1, steps + 1):
         training.progress.step = step
         time.sleep(pause)
-        keeper.attend()
+        saver.after_step()
     return [read_checkpoint(path).step for path in folders(folder)]
 
 
