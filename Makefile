@@ -15,6 +15,8 @@ export PYTHON TORCH WANDB_MODE
 # deepspeed's fixed default would fail beside another run on this machine.
 FREE_PORT := python -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])'
 
+SHELL_SCRIPTS := setup/*.sh slurm/*.sh tests/slurm/*.sh .ci/run
+
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
@@ -30,16 +32,18 @@ test: setup ## run all tests; ARGS="-k name" passes options to pytest
 slurm-test: setup ## the job scripts on a real two-node Slurm on this machine; needs root
 	bash tests/slurm/prove.sh
 
-lint: setup ## check style and formatting
+lint: setup ## check style, formatting, types and, where shellcheck is installed, the shell scripts
 	ruff check .
 	ruff format --check .
+	mypy
+	@! command -v shellcheck >/dev/null || shellcheck $(SHELL_SCRIPTS)
 
 format: setup ## fix style and formatting
 	ruff check --fix .
 	ruff format .
 
 clean: ## remove caches and build leftovers; keeps .venv, data and runs
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 distclean: clean ## remove .venv as well; keeps data and runs

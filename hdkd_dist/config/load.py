@@ -18,6 +18,7 @@ from hdkd_dist.data.order import BatchShare
 from hdkd_dist.models import resolve
 
 SECTION = "hdkd"
+SHIPPED = Path(__file__).parents[1] / "ds_configs"  # the configurations that the package brings
 
 
 def explain(error: ValidationError) -> str:
@@ -108,7 +109,7 @@ def load_config(
     """Read, override, validate and resolve a configuration.
 
     Args:
-        path: the JSON file.
+        path: the JSON file, see :func:`find_config`.
         overrides: dotted keys, such as ``{"hdkd.gamma.lr": 0.01}``.
         world_size: the number of ranks, which the batch must fit.
         epochs: replaces the schedule's, milestones and warm-up scaled along.
@@ -116,7 +117,7 @@ def load_config(
     Raises:
         ValueError: in one line, for whatever is wrong with it.
     """
-    raw = read_json(Path(path))
+    raw = read_json(find_config(path))
     for key, value in overrides.items():
         override(raw, key, value)
     if SECTION not in raw:
@@ -144,12 +145,31 @@ def load_config(
     return Config(settings.model_copy(update={"gamma": gamma}), deepspeed)
 
 
+def find_config(path: str | Path) -> Path:
+    """Find a configuration's file: the one at ``path``, otherwise a shipped one of that name.
+
+    ``quickstart.json`` and ``ds_configs/quickstart.json`` find the shipped one from any folder.
+
+    Raises:
+        ValueError: if there is neither.
+    """
+    file = Path(path)
+    shipped = SHIPPED / file.name
+    if file.exists():
+        return file
+    if file in (Path(file.name), Path("ds_configs", file.name)) and shipped.is_file():
+        return shipped
+    known = ", ".join(sorted(each.name for each in SHIPPED.glob("*.json")))
+    raise ValueError(
+        f"there is no configuration {path}: give a JSON file, or one of those in ds_configs/: "
+        f"{known}"
+    )
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read the object in a JSON file."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"there is no configuration {path}: see ds_configs/") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a readable JSON file: {error}") from None
     if not isinstance(raw, dict):

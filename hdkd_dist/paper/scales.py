@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hdkd_dist.config.load import find_config
+
 ROOT = Path(__file__).parents[2]  # the project's folder
 Size = int | str  # images per class, validation included, or "full"
 Setting = Mapping[str, Any]  # of a run's configuration, by dotted name
@@ -62,7 +64,7 @@ class Bench:
 
     def read_config(self) -> dict[str, Any]:
         """Read the configuration, as it stands in the file."""
-        return json.loads((ROOT / self.config).read_text(encoding="utf-8"))
+        return json.loads(find_config(self.config).read_text(encoding="utf-8"))
 
     def folder(self, size: Size) -> str:
         """Name the prepared data set of a size."""

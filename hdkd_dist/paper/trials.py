@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from hdkd_dist.config.deepspeed import look_ahead_for
-from hdkd_dist.config.load import override, scaled_schedule
+from hdkd_dist.config.load import find_config, override, scaled_schedule
 from hdkd_dist.config.settings import ScheduleSettings, Settings
 from hdkd_dist.models import resolve
-from hdkd_dist.paper.scales import ROOT, Bench, Scale, Setting, Size
+from hdkd_dist.paper.scales import Bench, Scale, Setting, Size
 from hdkd_dist.runs.gamma_curve import read_sum_curve
 
 RATE = "hdkd.schedule.base_lr"
@@ -194,8 +194,8 @@ def place_of(scale: Scale, data: str, out: str | None) -> Folders:
 def train_words(trial: Trial, place: Folders, taken: Mapping[str, Any] | None = None) -> list[str]:
     """Return the arguments of train.py; ``taken``: settings that come from the run's source."""
     settings = {**trial.settings, **(taken or {})}
-    words = ["--ds_config", os.path.relpath(ROOT / trial.bench.config), "--method", trial.method]
-    words += ["--seed", str(trial.seed)]
+    words = ["--ds_config", os.path.relpath(find_config(trial.bench.config))]
+    words += ["--method", trial.method, "--seed", str(trial.seed)]
     words += ["--data", str(place.data_set(trial))]
     words += ["--out", str(place.run(trial)), "--test", "false"]
     for key, value in settings.items():

@@ -1,0 +1,132 @@
+"""Start a command of the package: ``hdkd train``, ``hdkd-train`` or ``python -m hdkd_dist train``.
+
+A command runs the same file that a checkout runs by its path, such as ``hdkd_dist/train.py``.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hdkd_dist import __version__, cli
+
+PACKAGE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Command:
+    """Describe what a command runs.
+
+    Attributes:
+        module: run as ``python -m`` would.
+        purpose: what it does, in one line.
+        needs: packages of the extra "train" without which it cannot begin.
+    """
+
+    module: str
+    purpose: str
+    needs: tuple[str, ...] = ()
+
+
+def preparing() -> dict[str, Command]:
+    """Find the scripts that prepare data sets; each is the command "prepare NAME"."""
+    commands = {}
+    for script in sorted((PACKAGE / "data_prep").glob("*.py")):
+        document = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
+        commands[f"prepare {script.stem}"] = Command(
+            f"hdkd_dist.data_prep.{script.stem}", document.partition("\n")[0], needs=("ffcv",)
+        )
+    return commands
+
+
+COMMANDS: dict[str, Command] = {
+    "train": Command(
+        "hdkd_dist.train", "Train a multi-exit network.", needs=("deepspeed", "ffcv", "pydantic")
+    ),
+    "evaluate": Command(
+        "hdkd_dist.evaluate", "Evaluate finished runs.", needs=("ffcv", "pydantic", "matplotlib")
+    ),
+    "export": Command("hdkd_dist.export", "Export a finished run for use elsewhere."),
+    "predict": Command("hdkd_dist.predict", "Classify images with an exported network."),
+    "report": Command(
+        "hdkd_dist.report", "Show runs as one self-contained page.", needs=("plotly", "jinja2")
+    ),
+    "reproduce": Command(
+        "hdkd_dist.reproduce",
+        "Plan, run and collect the paper's tables.",
+        needs=("deepspeed", "ffcv", "pydantic"),
+    ),
+    "models": Command("hdkd_dist.models", "Print every network with the cost of each exit."),
+    **preparing(),
+}
+
+
+def overview() -> str:
+    """List the commands."""
+    width = max(map(len, COMMANDS))
+    return "\n".join(
+        [
+            f"hdkd_dist {__version__}: hdkd COMMAND …, where hdkd COMMAND --help lists the flags",
+            "",
+            *(f"  {name:<{width}}  {command.purpose}" for name, command in COMMANDS.items()),
+        ]
+    )
+
+
+def split_words(words: Sequence[str]) -> tuple[str, list[str]]:
+    """Split a command line into the command's name and its arguments.
+
+    Raises:
+        ValueError: if it names no command.
+    """
+    for length in (1, 2):  # "prepare NAME" has two words
+        name = " ".join(words[:length])
+        if name in COMMANDS:
+            return name, list(words[length:])
+    known = ", ".join(COMMANDS)
+    raise ValueError(f"{' '.join(words[:2])!r} is no command of hdkd: choose one of {known}")
+
+
+def check_needs(name: str) -> None:
+    """Refuse a command whose packages are not installed.
+
+    Raises:
+        ValueError: naming them.
+    """
+    missing = [need for need in COMMANDS[name].needs if importlib.util.find_spec(need) is None]
+    if missing:
+        raise ValueError(
+            f"hdkd {name} needs {', '.join(missing)}: pip install 'hdkd_dist[train]', or run make "
+            "setup in a checkout"
+        )
+
+
+def main() -> None:
+    """Run the command that the program's name or its first word says."""
+    program, *words = sys.argv
+    own_name = os.path.basename(program)
+    if own_name.startswith("hdkd-"):
+        words = [own_name.removeprefix("hdkd-"), *words]
+    if not words or words[0] in ("--help", "-h"):
+        print(overview())
+        return
+    if words[0] == "--version":
+        print(f"hdkd_dist {__version__}")
+        return
+    try:
+        name, arguments = split_words(words)
+        check_needs(name)
+    except ValueError as error:
+        cli.fail(error)
+    sys.argv = [f"hdkd-{name.replace(' ', '-')}", *arguments]
+    runpy.run_module(COMMANDS[name].module, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()
