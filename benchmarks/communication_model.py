@@ -72,7 +72,7 @@ def step_calls(parameters: int, exits: int, gamma: GammaSettings | None, log_eve
     if gamma is None:
         return calls
     moves = log_every // gamma.every
-    reduce(2 * (entries + 1 + exits), moves)  # whether γ, T and E_k agree
+    reduce(2 * (entries + 1 + exits) + 1, moves)  # whether γ, T and E_k agree and are finite
     if gamma.scope == "local":
         reduce(entries + exits, moves)
         return calls

@@ -91,6 +91,8 @@ class RunSettings(Section):
     test: bool = True  # evaluate the test split at the end
     wandb: Literal["offline", "online", "disabled"] = "offline"
     wandb_project: str = "hdkd_dist"
+    tf32: bool = True  # on a GPU: convolutions in float32 may round to TF32, as torch has it
+    deterministic: bool = False  # on a GPU: the same bits at every run, more slowly
     hang_timeout_s: Positive = 1800.0  # without a step on some rank, the run is given up
 
 

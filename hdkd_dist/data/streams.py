@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -62,6 +62,46 @@ def raise_error(batches: EpochIterator, file: str) -> None:
         raise RuntimeError(f"reading {file} failed: {error}") from error
 
 
+_run = EpochIterator.run
+
+
+def _run_on_own_device(batches: EpochIterator) -> None:
+    """Run a loader's thread on its rank's GPU: on any other it would open a context there."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(batches.current_stream.device)
+    _run(batches)
+
+
+EpochIterator.run = _run_on_own_device
+
+
+class CopyStream:
+    """Where a pass's batches are copied on a GPU, beside the stream that computes; none on a CPU.
+
+    FFCV's thread fills a buffer again when the stream that was current as the pass began has done
+    with it. Were that the computing one, the thread would wait for the network's steps, and the
+    next step for the thread.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def current(self) -> AbstractContextManager:
+        """Make it the current stream."""
+        return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+
+    def cloned(self, views: Sequence[Tensor]) -> list[Tensor]:
+        """Copy FFCV's views of the few buffers that it fills again, for the current stream."""
+        with self.current():
+            copies = [view.clone() for view in views]
+        if self._stream is not None:
+            computing = torch.cuda.current_stream(self._stream.device)
+            computing.wait_stream(self._stream)
+            for copy in copies:
+                copy.record_stream(computing)
+        return copies
+
+
 class MicroBatch(NamedTuple):
     """A micro-batch on the run's device."""
 
@@ -114,6 +154,7 @@ class SplitReader:
         check_beton(path, manifest.splits[split])
         self.key = AugmentationKey()
         self.samples = manifest.splits[split].samples
+        self._device = reading.device
         decoder = image_pipeline(manifest, image_size, self.key if augment else None)
         with unchanged_thread_count():
             self._loader = Loader(
@@ -138,12 +179,12 @@ class SplitReader:
         self.key.set(seed, epoch)
         self._order.samples = samples
         self._loader.first_traversal_order = samples  # FFCV's length of a pass
-        with unchanged_thread_count():
+        copies = CopyStream(self._device)
+        with unchanged_thread_count(), copies.current():
             batches = iter(self._loader)
         try:
-            for images, labels, indices in batches:
-                # FFCV hands out views of a few buffers that it fills again.
-                yield MicroBatch(images.clone(), labels.clone(), indices.clone())
+            for views in batches:
+                yield MicroBatch(*copies.cloned(views))
         finally:
             batches.terminate_event.set()  # also where a pass is left early
         raise_error(batches, self._loader.fname)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sys
@@ -154,7 +155,8 @@ def agree(replica: Tensor) -> tuple[Tensor, Tensor]:
 
     The replicas' elementwise maximum is taken: unlike a mean it is equal to the bit to replicas
     that agree, for any number of ranks, and the difference to the minimum shows a drift, which
-    averaging would hide. What is not finite shows as a difference too.
+    averaging would hide. What is not finite on some rank shows as an infinite difference: NCCL's
+    maximum of a number and NaN is the number.
 
     Args:
         replica: [m].
@@ -162,10 +164,12 @@ def agree(replica: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The maximum over ranks [m], and the largest difference of any entry, without dimensions.
     """
-    extremes = torch.cat([replica, -replica])
+    broken = (~replica.isfinite()).any().to(replica).view(1)
+    extremes = torch.cat([replica, -replica, broken])
     dist.all_reduce(extremes, op=dist.ReduceOp.MAX)
-    highest, negated_lowest = extremes.chunk(2)
-    return highest, (highest + negated_lowest).abs().amax()
+    highest, negated_lowest, broken = extremes.tensor_split([len(replica), 2 * len(replica)])
+    difference = (highest + negated_lowest).abs().amax()
+    return highest, torch.where(broken[0] > 0, math.inf, difference)
 
 
 def gather_from_ranks(tensor: Tensor) -> Tensor:

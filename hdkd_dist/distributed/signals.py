@@ -17,9 +17,10 @@ from contextlib import contextmanager
 
 from hdkd_dist.data.staging import discard_open
 
-# Exit statuses; after both the same command with --resume auto goes on.
+# Exit statuses; after STOPPED and LOST the same command with --resume auto goes on.
 STOPPED = 75  # stopped as asked
 LOST = 76  # another rank was lost, or what a stop should have saved
+FAILED = 70  # another rank has failed by a fault of its own, which would come again
 INTERRUPTED = 128 + signal.SIGINT
 HANDLED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 

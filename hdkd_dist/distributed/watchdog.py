@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch.distributed as dist
 
 from hdkd_dist.distributed import ranks
-from hdkd_dist.distributed.signals import LOST, STOPPED, leave
+from hdkd_dist.distributed.signals import FAILED, LOST, STOPPED, leave
 
 
 class Process(NamedTuple):
@@ -100,6 +100,10 @@ ROUND = 1.0  # seconds between two reports
 LINGER = 3  # rounds for which rank 0 keeps a verdict readable; failures of the store in a row
 VERDICT = "verdict"
 BROKEN = ("gloo", "nccl", "connection", "closed by peer", "broken pipe", "timed out")
+HINTS = {
+    LOST: "start again with --resume auto",
+    FAILED: "mend that first, then start again with --resume auto",
+}
 UNTIMED = ("preparing", "finishing")  # activities that may take hours
 
 
@@ -155,7 +159,8 @@ class Watchdog:
         if isinstance(error, RuntimeError) and is_broken_connection(error):
             time.sleep(self.silence + LINGER * self.round)  # until the thread knows who is to blame
         elif error is not None and not isinstance(error, ValueError | SystemExit):
-            self._judge(f"{self._name(ranks.rank())} has failed, see its own message", ending=False)
+            failed = f"{self._name(ranks.rank())} has failed, see its own message"
+            self._judge(failed, LOST if is_device_fault(error) else FAILED, ending=False)
         self._closed.set()
         for thread in self._threads:
             thread.join(LINGER * self.round)
@@ -248,8 +253,8 @@ class Watchdog:
     def _name(self, rank: int) -> str:
         return f"rank {rank} (on {self._processes[rank].host})"
 
-    def _judge(self, text: str, ending: bool = True) -> None:
-        verdict = f"{LOST} {ranks.rank()} {text}"
+    def _judge(self, text: str, status: int = LOST, ending: bool = True) -> None:
+        verdict = f"{status} {ranks.rank()} {text}"
         with contextlib.suppress(RuntimeError):
             agreed = self._store.compare_set(VERDICT, "", verdict).decode()
             if ending:
@@ -259,8 +264,7 @@ class Watchdog:
         status, _judge, text = verdict.split(" ", 2)
         if ranks.rank() == 0:
             time.sleep(LINGER * self.round)
-        hint = "start again with --resume auto"
-        if int(status) == LOST:
+        if hint := HINTS.get(int(status)):
             text = f"\nerror: {text}: all ranks end; {hint}"  # on a line below a progress bar
         leave(text if speak else "", int(status))
 
@@ -281,6 +285,11 @@ def shared_store(timeout: timedelta) -> dist.TCPStore:
 
     port = ranks.from_leader(serve)
     return server[0] if server else dist.TCPStore(host, port, is_master=False, timeout=timeout)
+
+
+def is_device_fault(error: BaseException) -> bool:
+    """Whether an error is a GPU's own (a bad memory cell, a lost bus), not that it is full."""
+    return isinstance(error, RuntimeError) and "CUDA error" in str(error)
 
 
 def is_broken_connection(error: RuntimeError) -> bool:

@@ -11,14 +11,15 @@ batch"). The two kinds of look-ahead differ in the step of θ by which γ is jud
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from hdkd_dist.method.functional import Prepare, forward_of, unchanged
+from hdkd_dist.method.functional import Prepare, buffers_read, forward_of, unchanged
 from hdkd_dist.method.hypergradient import (
     Examples,
     Forward,
@@ -111,6 +112,7 @@ class Algorithm:
         arguments: further arguments of the network's forward when it trains.
         losses: ℓ of logits [K, B, C], labels [B] and T.
         autocast: run γ's passes under this type's autocast, as the engine runs its own.
+        casts_together: see :func:`~hdkd_dist.method.functional.forward_of`.
         scope: whose batch the hypergradient belongs to; ``local`` averages over ranks only at its
             end, which is an approximation.
         reuses_convolutions: whether the forward-mode pass takes over what the training pass has
@@ -126,6 +128,7 @@ class Algorithm:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     losses: Callable[[Tensor, Tensor, Tensor], Tensor] = loss_vector
     autocast: torch.dtype | None = None
+    casts_together: bool = False
     scope: Literal["global", "local"] = "global"
     reuses_convolutions: bool = False
     mean: Mean = alone
@@ -147,12 +150,11 @@ class Algorithm:
 
     def online_step(self, train: Batch, metaval: Batch, rate: float) -> tuple[Seen, Tensor]:
         """Take θ's real step on γ·ℓ; then let γ learn from where that led, for the next step."""
-        losses = self.losses_now()  # at the T of this step
-        before = {name: value.detach().clone() for name, value in self.theta.items()}
-        with self.recording() as record:
-            seen = self.train_step(train)
+        losses, theta = self.losses_now(), self.theta  # at the T of this step
+        before, record = self.copies.taken(theta), self.recording()
+        seen = self.train_step(train, record)
         step_size = self.gradient_share * rate
-        return seen, self.gamma_step(before, self.theta, losses, train, metaval, step_size, record)
+        return seen, self.gamma_step(before, theta, losses, train, metaval, step_size, record)
 
     def lookahead_step(self, train: Batch, metaval: Batch, rate: float) -> tuple[Seen, Tensor]:
         """Let γ learn from one plain gradient step that is then forgotten; then θ from the new γ.
@@ -160,17 +162,16 @@ class Algorithm:
         The training batch is forwarded again for θ's own step, so that its graph need not outlive
         the validation pass.
         """
-        losses, theta = self.losses_now(), self.theta
-        with self.recording() as record:
-            ahead = look_ahead(
-                self.training_pass,
-                losses,
-                theta,
-                self.weights.gamma,
-                train,
-                step_size=rate,
-                mean=self.mean_in_scope,
-            )
+        losses, theta, record = self.losses_now(), self.theta, self.recording()
+        ahead = look_ahead(
+            recorded(self.training_pass, record),
+            losses,
+            theta,
+            self.weights.gamma,
+            train,
+            step_size=rate,
+            mean=self.mean_in_scope,
+        )
         gradient = self.gamma_step(theta, ahead, losses, train, metaval, rate, record)
         return self.train_step(train), gradient
 
@@ -240,12 +241,18 @@ class Algorithm:
             found = [cross_entropies(forward(theta, x), y) for x, y in train]
         return self.mean([torch.stack(found).mean(dim=0)])[0]
 
-    def train_step(self, batch: Batch) -> Seen:
-        """Move θ once on L_train = γ·ℓ (Eq. 5), accumulated over this rank's micro-batches."""
+    def train_step(self, batch: Batch, record: Recording | None = None) -> Seen:
+        """Move θ once on L_train = γ·ℓ (Eq. 5), accumulated over this rank's micro-batches.
+
+        Args:
+            batch: this rank's micro-batches.
+            record: keeps of the only one's forward pass what the forward-mode pass can use.
+        """
         weights, losses = self.weights, self.losses_now()
         logits, values = [], []
         for images, labels in batch:
-            z = self.engine(self.prepare(images), **self.arguments)
+            with record or nullcontext():  # the forward pass alone: the mode slows all else down
+                z = self.engine(self.prepare(images), **self.arguments)
             entries = losses(z, labels)
             self.engine.backward(weights.gamma @ entries)
             self.engine.step()
@@ -275,25 +282,65 @@ class Algorithm:
 
         return losses
 
-    @property
+    @cached_property
     def training_pass(self) -> Forward:
         """The network as the training step runs it: (θ, images) → logits [K, B, C]."""
-        return forward_of(
-            self.engine.module, self.prepare, autocast=self.autocast, **self.arguments
-        )
+        return self.pass_with(**self.arguments)
 
-    @property
+    @cached_property
     def validation_pass(self) -> Forward:
         """The network as it is, in training mode: (θ, images) → logits [K, B, C]."""
-        return forward_of(self.engine.module, self.prepare, autocast=self.autocast)
+        return self.pass_with()
+
+    def pass_with(self, **arguments: Any) -> Forward:
+        """Return the network in training mode as a function of θ, with arguments of its forward."""
+        return forward_of(
+            self.engine.module,
+            self.prepare,
+            autocast=self.autocast,
+            casts_together=self.casts_together,
+            **arguments,
+        )
 
     @property
     def mean_in_scope(self) -> Mean:
         """Over ranks; for scope ``local`` over this one alone, until γ's entries are averaged."""
         return self.mean if self.scope == "global" else alone
 
-    def recording(self) -> AbstractContextManager[Recording | None]:
-        """Keep of the training pass what the forward-mode pass can use."""
+    @cached_property
+    def copies(self) -> Copies:
+        """Hold θ as it was before the step."""
+        return Copies()
+
+    def recording(self) -> Recording | None:
+        """Begin a record of what the forward-mode pass can use of a training pass."""
         if not self.reuses_convolutions:
-            return nullcontext()
-        return Recording(self.engine.module.named_buffers())
+            return None
+        return Recording(buffers_read(self.engine.module).items())
+
+
+@dataclass
+class Copies:
+    """Copies of tensors, in memory that is allocated once: the next copies overwrite them."""
+
+    _held: dict[str, Tensor] = field(default_factory=dict)
+
+    @torch.no_grad()
+    def taken(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Copy tensors, by name, which do not require a gradient then."""
+        if self._held.keys() != tensors.keys():
+            self._held = {name: torch.empty_like(tensor) for name, tensor in tensors.items()}
+        torch._foreach_copy_(list(self._held.values()), list(tensors.values()))
+        return self._held
+
+
+def recorded(forward: Forward, record: Recording | None) -> Forward:
+    """Return the function that also keeps a record of what it computes, where there is one."""
+    if record is None:
+        return forward
+
+    def recording(parameters: Parameters, images: Tensor) -> Tensor:
+        with record:
+            return forward(parameters, images)
+
+    return recording

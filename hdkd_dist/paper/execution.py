@@ -94,8 +94,18 @@ def slots(jobs: int) -> list[Slot]:
         what = f"{devices} devices" if devices else f"{len(cores)} cores"
         raise ValueError(f"--jobs {jobs} is more than the {what} of this machine")
     if devices:
-        return [Slot({"CUDA_VISIBLE_DEVICES": str(i)}) for i in range(jobs)]
+        return [Slot({"CUDA_VISIBLE_DEVICES": name}) for name in visible_devices(devices)[:jobs]]
     return [Slot({"OMP_NUM_THREADS": "1"}, core) for core in cores[:jobs]]
+
+
+def visible_devices(count: int) -> list[str]:
+    """Name this process's own GPUs as ``CUDA_VISIBLE_DEVICES`` does; others' are not touched.
+
+    Args:
+        count: how many there are.
+    """
+    inherited = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [str(i) for i in range(count)] if inherited is None else inherited.split(",")[:count]
 
 
 def train_and_evaluate(

@@ -147,6 +147,7 @@ class Results(TypedDict, total=False):
     preset: str
     seed: int
     world_size: int
+    hardware: dict[str, Any]  # the devices, their number and what they run
     exits: list[ExitRow]
     gamma: GammaRecord
     train: TrainingRecord

@@ -8,12 +8,15 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 
 import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
+from deepspeed.utils.groups import _clone_world_group
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import _set_pg_timeout
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ChainedScheduler, LinearLR, LRScheduler, MultiStepLR
 
@@ -21,6 +24,8 @@ from hdkd_dist.config.load import Config
 from hdkd_dist.config.settings import ScheduleSettings
 from hdkd_dist.data.preparing.workers import available_cores
 from hdkd_dist.distributed import ranks
+from hdkd_dist.distributed.devices import check_gpus, device_index, named_by_local_rank
+from hdkd_dist.distributed.ranks import PATIENCE
 
 
 def learning_rate(settings: ScheduleSettings, batch: int) -> float:
@@ -59,28 +64,40 @@ def restarted(
 
 
 @contextmanager
-def joined_ranks() -> Iterator[torch.device]:
-    """Give this rank's device, with the process group up; take it down whatever happens."""
-    device = join_ranks()
+def joined_ranks(patience: timedelta = PATIENCE) -> Iterator[torch.device]:
+    """Give this rank's device, with the process group up; take it down whatever happens.
+
+    Args:
+        patience: how long a collective may wait for other ranks before its backend ends the rank.
+    """
+    device = join_ranks(patience)
     try:
         yield device
     finally:
         dist.destroy_process_group()
 
 
-def join_ranks() -> torch.device:
-    """Start the process group and return this rank's device."""
+def join_ranks(patience: timedelta = PATIENCE) -> torch.device:
+    """Start the process group and return this rank's device.
+
+    Raises:
+        ValueError: if there is no device for this rank, or torch cannot use the GPUs there are.
+    """
+    check_gpus()
     deepspeed.utils.logger.setLevel(logging.WARNING)
     ranks.complete_environment()
-    with without_shared_buffers():
-        deepspeed.init_distributed(dist_backend=None, verbose=False)
     accelerator = get_accelerator()
-    if accelerator.device_name() == "cpu":
+    on_cpu = accelerator.device_name() == "cpu"
+    index = 0 if on_cpu else device_index(ranks.local_rank(), accelerator.device_count())
+    if not on_cpu:
+        accelerator.set_device(index)
+    with without_shared_buffers(), named_by_local_rank(index):
+        deepspeed.init_distributed(dist_backend=None, verbose=False, timeout=patience)
+    if on_cpu:
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, available_cores() // ranks.local_world_size()))
         return torch.device("cpu")
-    accelerator.set_device(ranks.local_rank())
-    return torch.device(accelerator.device_name(ranks.local_rank()))
+    return torch.device(accelerator.device_name(index))
 
 
 @contextmanager
@@ -97,14 +114,20 @@ def without_shared_buffers() -> Iterator[None]:
             os.environ["LOCAL_SIZE"] = local_size
 
 
+def backend_patience(hang_timeout_s: float) -> timedelta:
+    """How long a backend's collectives wait: longer than the watchdog, which names the rank."""
+    return timedelta(seconds=2 * hang_timeout_s)
+
+
 def build_engine(
     network: nn.Module, config: Config, steps_per_epoch: int
 ) -> deepspeed.DeepSpeedEngine:
-    """Put the network in a DeepSpeed engine, with the schedule of ``config``.
+    """Put the network, on its device, in a DeepSpeed engine, with the schedule of ``config``.
 
     Raises:
         ValueError: if DeepSpeed refuses the configuration.
     """
+    device = next(network.parameters()).device
     settings = copy.deepcopy(config.deepspeed)
     rate = learning_rate(config.hdkd.schedule, settings["train_batch_size"])
     settings["optimizer"].setdefault("params", {})["lr"] = rate
@@ -118,20 +141,37 @@ def build_engine(
             # With the norm DeepSpeed would skip a step whose gradient is not finite, unseen.
             zero.setdefault("compute_grad_norm", False)
     try:
-        engine, *_ = deepspeed.initialize(
-            model=network,
-            model_parameters=[p for p in network.parameters() if p.requires_grad],
-            config=settings,
-            lr_scheduler=lambda optimizer: schedule(
-                optimizer, config.hdkd.schedule, settings["train_batch_size"], steps_per_epoch
-            ),
-            dist_init_required=False,
-        )
+        with named_by_local_rank(device.index or 0):
+            engine, *_ = deepspeed.initialize(
+                model=network,
+                model_parameters=[p for p in network.parameters() if p.requires_grad],
+                config=settings,
+                lr_scheduler=lambda optimizer: schedule(
+                    optimizer, config.hdkd.schedule, settings["train_batch_size"], steps_per_epoch
+                ),
+                dist_init_required=False,
+            )
     except (AssertionError, TypeError) as error:  # how it refuses some configurations
         raise ValueError(f"DeepSpeed refuses the configuration: {error}") from error
+    # The gradients' own group has NCCL's ten minutes, whatever the first one was given.
+    _set_pg_timeout(backend_patience(config.hdkd.run.hang_timeout_s), _clone_world_group())
+    if device.type == "cuda" and not zero.get("stage", 0):
+        channels_last_weights(network)
     if config.hdkd.model.compile:
         engine.compile()
     return engine
+
+
+def channels_last_weights(network: nn.Module) -> None:
+    """Store the weights of 2d convolutions with channels last, in place, like the feature maps.
+
+    Otherwise cuDNN lays each weight, its gradient and its tangent out anew in every pass. Only
+    after DeepSpeed has looked at them, and only at ZeRO 0: else they are parts of flat buffers.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            weight = module.weight
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
 
 def averaged_buffers(network: nn.Module) -> dict[str, Tensor]:

@@ -28,6 +28,7 @@ from hdkd_dist.method.weights import (
     random_same_sum,
     random_weights,
 )
+from hdkd_dist.models.network import MultiExitNetwork
 from hdkd_dist.runs.folder import RESULTS
 from hdkd_dist.runs.gamma_curve import read_sum_curve
 from hdkd_dist.runs.results import GammaEntries, GammaRecord
@@ -143,6 +144,7 @@ def build_algorithm(
         prepare=prepare,
         arguments={"gradient_equilibrium": True} if equilibrates(settings) else {},
         autocast=half,
+        casts_together=isinstance(engine.module, MultiExitNetwork),
         scope=gamma.scope,
         reuses_convolutions=reuses_convolutions(settings, deepspeed),
         mean=mean,

@@ -19,6 +19,7 @@ from hdkd_dist.data.manifest import EMBEDDED, Manifest, data_folder, read_manife
 from hdkd_dist.data.manifest import write as write_manifest
 from hdkd_dist.data.preparing.digits import prepare_digits
 from hdkd_dist.distributed import ranks
+from hdkd_dist.distributed.devices import describe_device, device_line, set_rounding
 from hdkd_dist.distributed.signals import StopRequests
 from hdkd_dist.distributed.watchdog import ProgressMark, Watchdog
 from hdkd_dist.method.objective import LossLayout
@@ -43,7 +44,7 @@ from hdkd_dist.training.checkpointing.resume import (
 )
 from hdkd_dist.training.checkpointing.saver import RunIdentity, Saver, Stopped
 from hdkd_dist.training.checkpointing.state import read_snapshot
-from hdkd_dist.training.engine import joined_ranks, network_state
+from hdkd_dist.training.engine import backend_patience, joined_ranks, network_state
 from hdkd_dist.training.figures import draw_figures
 from hdkd_dist.training.gamma import gamma_record
 from hdkd_dist.training.measure import Meter, Progress, note_gradients
@@ -75,6 +76,7 @@ def finish(
         "preset": settings.model.preset,
         "seed": settings.run.seed,
         "world_size": run.share.world_size,
+        "hardware": describe_device(run.device),
         "exits": rows,
         "gamma": gamma_record(
             run.weights, LossLayout(network.num_exits), list(map(sha256_of_bits, replicas))
@@ -112,8 +114,12 @@ def execute(
         Stopped: as asked, after a checkpoint.
     """
     folder = Path(config.out)
-    with joined_ranks() as device, Watchdog(config.hdkd.run.hang_timeout_s) as watchdog:
+    timeout = config.hdkd.run.hang_timeout_s
+    set_rounding(config.hdkd.run.tf32, config.hdkd.run.deterministic)
+    with joined_ranks(backend_patience(timeout)) as device, Watchdog(timeout) as watchdog:
         requests.before_leaving = watchdog.tell_stop
+        if ranks.rank() == 0:
+            print(device_line(device), flush=True)
         if ranks.rank() == 0 and ranks.world_size() > 1:
             print(watchdog.summary, flush=True)
         manifest = open_data(config.hdkd.data)

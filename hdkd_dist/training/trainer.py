@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from hdkd_dist.data.streams import SplitReader, evaluation_pass, metaval_stream, train_epoch
@@ -13,7 +14,7 @@ from hdkd_dist.models.accuracy import count_correct
 from hdkd_dist.training.build import Run
 from hdkd_dist.training.checkpointing.saver import Saver
 from hdkd_dist.training.engine import averaged_buffers
-from hdkd_dist.training.gamma import replicate
+from hdkd_dist.training.gamma import autocasts, replicate
 from hdkd_dist.training.measure import REMEDY, Diverged, Progress
 from hdkd_dist.training.reporter import Reporter
 
@@ -72,7 +73,8 @@ def train(run: Run, progress: Progress, reporter: Reporter, saver: Saver) -> Non
 def evaluate(run: Run, reader: SplitReader, saver: Saver) -> Tensor:
     """Count right answers per exit on a whole split, over all ranks: see :func:`count_correct`."""
     network, share = run.engine.module, run.share
-    forward = evaluation_of(network, averaged_buffers(network), run.normalize)
+    half = torch.bfloat16 if autocasts(run.deepspeed) else None
+    forward = evaluation_of(network, averaged_buffers(network), run.normalize, autocast=half)
     per_rank = math.ceil(reader.samples / share.world_size)
     batches = saver.stoppable(
         evaluation_pass(reader, share.rank, share.world_size),
