@@ -68,14 +68,14 @@ def _mix(state):
 
 @numba.njit(nogil=True)
 def uniform(seed, epoch, sample, draw):
-    """A number in [0, 1) for each (seed, epoch, sample, draw), the same on every machine."""
+    """Give a number in [0, 1) for each (seed, epoch, sample, draw), the same on every machine."""
     state = _mix(_mix(_mix(_mix(seed) ^ np.uint64(epoch)) ^ np.uint64(sample)) ^ np.uint64(draw))
     return np.float64(state >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
 @numba.njit(nogil=True)
 def random_crop(seed, epoch, sample, height, width):
-    """The random resized crop of a sample: top, left, height, width in pixels.
+    """Draw the random resized crop of a sample: top, left, height, width in pixels.
 
     Area and aspect ratio are drawn until the crop fits; after ten attempts the largest central
     crop with an allowed aspect ratio is taken.

@@ -66,5 +66,5 @@ def verify_copy(copy: Manifest, source: Path) -> None:
 
 
 def read_local_copy(manifest: Manifest, folder: Path) -> Manifest:
-    """The data set as its copy below ``folder`` holds it; ``ValueError`` if there is none."""
+    """Read the data set's copy below ``folder``; ``ValueError`` if there is none."""
     return read_manifest(copy_of(manifest, folder))

@@ -27,7 +27,7 @@ EMBEDDED = "digits"  # the name of the data set that needs no download
 
 
 def data_folder(data: str) -> Path:
-    """The folder that a run's ``data`` setting names: itself, or the embedded data set's."""
+    """Find the folder that a run's ``data`` setting names: itself, or the embedded data set's."""
     return Path("data", EMBEDDED) if data == EMBEDDED else Path(data)
 
 

@@ -44,7 +44,7 @@ class BatchShare:
         return self.batch // (self.accumulation * self.world_size)
 
     def of(self, samples: np.ndarray) -> np.ndarray:
-        """This rank's samples of whole batches, in the order in which it reads them.
+        """Pick this rank's samples of whole batches, in the order in which it reads them.
 
         Args:
             samples: [S·B], the global order of S steps.
@@ -57,12 +57,12 @@ class BatchShare:
 
 
 def permutation(seed: int, stream: int, epoch: int, samples: int) -> np.ndarray:
-    """The order of a stream's ``epoch``-th pass over its samples, [samples]."""
+    """Draw the order of a stream's ``epoch``-th pass over its samples, [samples]."""
     return np.random.default_rng([seed, stream, epoch]).permutation(samples)
 
 
 def train_order(seed: int, epoch: int, samples: int, share: BatchShare) -> np.ndarray:
-    """This rank's samples in one training epoch; the last partial batch is dropped."""
+    """Order this rank's samples in one training epoch; the last partial batch is dropped."""
     whole = samples - samples % share.batch
     return share.of(permutation(seed, TRAIN, epoch, samples)[:whole])
 
@@ -79,12 +79,12 @@ def steps_per_epoch(manifest: Manifest, share: BatchShare) -> int:
 
 
 def metaval_steps(samples: int, batch: int) -> int:
-    """Steps in one round of the meta-validation stream: a pass over the split, at least one."""
+    """Count the steps in one round of the meta-validation stream: a pass over the split, or one."""
     return max(1, samples // batch)
 
 
 def metaval_order(seed: int, round_: int, samples: int, share: BatchShare) -> np.ndarray:
-    """This rank's samples in one round of the meta-validation stream.
+    """Order this rank's samples in one round of the meta-validation stream.
 
     The stream is the endless concatenation of fresh permutations, cut into batches: a round goes
     on where the last one ended, every sample is drawn equally often, and a batch may be larger
@@ -98,5 +98,5 @@ def metaval_order(seed: int, round_: int, samples: int, share: BatchShare) -> np
 
 
 def evaluation_order(samples: int, rank: int, world_size: int) -> np.ndarray:
-    """This rank's samples in an evaluation: over all ranks each sample exactly once."""
+    """Order this rank's samples in an evaluation: over all ranks each sample exactly once."""
     return np.arange(rank, samples, world_size)

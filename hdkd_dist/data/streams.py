@@ -130,7 +130,7 @@ class GivenOrder(TraversalOrder):
     samples: np.ndarray
 
     def sample_order(self, epoch: int) -> np.ndarray:
-        """The order that was given last; FFCV's own count of epochs is not used."""
+        """Return the order that was given last; FFCV's own count of epochs is not used."""
         return self.samples
 
 
@@ -193,7 +193,7 @@ class SplitReader:
 def image_pipeline(
     manifest: Manifest, image_size: int, key: AugmentationKey | None
 ) -> list[Operation]:
-    """Decoder and augmentations that give images of ``image_size``; no ``key``, no augmentation.
+    """Choose decoder and augmentations for images of ``image_size``; no ``key``, no augmentation.
 
     Raises:
         ValueError: if the data set's images all have another size.
@@ -225,7 +225,7 @@ def number_pipeline(device: torch.device) -> list[Operation]:
 
 
 def to_device(device: torch.device) -> Operation:
-    """The copy to the device, waited for by the loader's thread.
+    """Copy to the device, waited for by the loader's thread.
 
     FFCV decodes into a host buffer again without asking whether an asynchronous copy from it has
     run: with many micro-batches queued on a GPU, images would be overwritten on their way.
@@ -250,7 +250,7 @@ def train_epoch(
 def metaval_stream(
     reader: SplitReader, share: BatchShare, *, seed: int, first_step: int = 0
 ) -> Iterator[list[MicroBatch]]:
-    """The endless meta-validation stream, step by step like :func:`train_epoch`."""
+    """Read the endless meta-validation stream, step by step like :func:`train_epoch`."""
     first_round, first_step = divmod(first_step, metaval_steps(reader.samples, share.batch))
     for round_ in itertools.count(first_round):
         order = after(metaval_order(seed, round_, reader.samples, share), first_step, share)
@@ -260,12 +260,12 @@ def metaval_stream(
 
 
 def after(order: np.ndarray, steps: int, share: BatchShare) -> np.ndarray:
-    """A rank's order of samples without its first ``steps`` steps."""
+    """Give a rank's order of samples without its first ``steps`` steps."""
     return order[steps * share.accumulation * share.micro_batch :]
 
 
 def evaluation_pass(reader: SplitReader, rank: int, world_size: int) -> Iterator[MicroBatch]:
-    """This rank's part of a split; over all ranks each sample comes exactly once."""
+    """Read this rank's part of a split; over all ranks each sample comes exactly once."""
     return reader.read(evaluation_order(reader.samples, rank, world_size))
 
 

@@ -103,7 +103,7 @@ def project(gamma: Tensor, initial: Tensor, constraint: Constraint) -> Tensor:
 
 
 def admissible(gradient: Tensor, exists: Tensor, constraint: Constraint) -> Tensor:
-    """The part of the hypergradient along which γ may move, [n].
+    """Give the part of the hypergradient along which γ may move, [n].
 
     Entries that do not exist get 0. Under ``fixed_sum`` the mean over the existing entries is
     removed first: it only asks for a larger or a smaller sum, which the constraint forbids.

@@ -255,7 +255,7 @@ def check_classes(found: dict[str, list[File]], classes: Sequence[str], where: s
 
 
 def labelled(part: str, found: dict[str, list[File]], classes: Sequence[str]) -> Labelled:
-    """Number the classes and put the files in order."""
+    """Give each class its number, and put the files in order."""
     files: list[File] = []
     for label in classes:
         files += sorted(found[label], key=lambda file: path_in_class(file, label))
