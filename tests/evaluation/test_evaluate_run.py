@@ -45,5 +45,5 @@ def test_data_of_other_classes_or_other_splits_are_refused(tmp_path):
 def test_a_place_that_is_no_folder_cannot_get_results(tmp_path):
     (tmp_path / "file").write_text("")
     check_writable([tmp_path / "new"])
-    with pytest.raises(ValueError, match="cannot write results to .*file: File exists"):
+    with pytest.raises(ValueError, match=r"cannot write results to .*file: File exists"):
         check_writable([tmp_path / "file"])
