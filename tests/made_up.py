@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from hdkd_dist.method.weights import METHODS
 from hdkd_dist.paper.records import Record, to_values
 from hdkd_dist.paper.scales import SCALES
+from hdkd_dist.paper.studies import STUDIES
 from hdkd_dist.paper.trials import Trial
 
 SMALL = SCALES["small"]
@@ -43,3 +45,12 @@ def record(
 
 def accuracies(top1: float) -> dict[str, float]:
     return {"val_top1": top1 + 1, "val_top5": top1 + 21, "top1": top1, "top5": top1 + 20}
+
+
+def learned(scale):
+    """The settings of a scale, or those of the configuration where they are chosen first."""
+    return lambda method: SCALES[scale].learned if METHODS[method].learns else {}
+
+
+def rows_of(study, scale):
+    return list(STUDIES[study].rows(SCALES[scale], learned(scale)))

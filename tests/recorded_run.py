@@ -75,6 +75,9 @@ def record_run(
             {
                 "method": chosen.method,
                 "dataset": "digits",
+                "preset": chosen.model.preset,
+                "seed": chosen.run.seed,
+                "world_size": 1,
                 "exits": rows,
                 "gamma": gamma_record(weights, layout, sha256_by_rank=[]),
                 "train": {

@@ -1,72 +1,32 @@
-"""The claims, the paper's own effects beside them, and the page, from made-up runs."""
+"""The claims, and the paper's own effects beside them, from made-up runs."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from made_up import SMALL, no_settings, record
+from made_up import SMALL, no_settings
+from runs_like_the_papers import (
+    AS_PAPER,
+    BENCH,
+    HOLDING,
+    PLANNED,
+    SEEDS,
+    STATED,
+    claim,
+    methods,
+    runs,
+    trial,
+)
 
 from hdkd_dist.paper.judging.claims import claims, paper_effect
 from hdkd_dist.paper.judging.comparisons import Evidence
-from hdkd_dist.paper.judging.page import claims_page
-from hdkd_dist.paper.judging.verdicts import judged, judged_all
-from hdkd_dist.paper.ledger import Ledger
+from hdkd_dist.paper.judging.verdicts import judged
 from hdkd_dist.paper.paper_values import Printed
-from hdkd_dist.paper.studies import plain
-from hdkd_dist.paper.trials import Folders
-
-BENCH = SMALL.benches["cifar100"]
-SEEDS = tuple(range(8))
-STATED = list(claims(SMALL, no_settings))
-PLANNED = {
-    name
-    for claim in STATED
-    for comparison in claim.comparisons
-    for seed in SEEDS
-    for name in comparison.names(seed)
-}
-
-
-def claim(start):
-    (found,) = [each for each in STATED if each.text.startswith(start)]
-    return found
-
-
-def trial(method, size=150):
-    return plain(SMALL, BENCH, size, method, no_settings)
-
-
-def runs(accuracies, seeds=SEEDS):
-    """Trial → accuracy per exit; each seed has luck, and each run noise that averages out."""
-    luck = (0.0, 2.0, -1.0, 0.5, 1.0, -2.0, 3.0, 0.0)
-    found = {}
-    for place, (own, exits) in enumerate(accuracies):
-        for seed in seeds:
-            values = [a + luck[seed] + 0.1 * ((place + seed) % 3 - 1) for a in exits]
-            run = own.with_seed(seed)
-            found[run.name] = record(run, values, values)
-    return found
-
-
-def methods(**accuracies):
-    return runs((trial(name), exits) for name, exits in accuracies.items())
 
 
 def verdict(start, records):
     return judged(claim(start), Evidence.of(records, PLANNED, SEEDS)).sign
 
 
-# As the paper has it: DBT and NaiveDKD gain early, learned weights late, HDKD most at the end.
-AS_PAPER = {
-    "msdnet": [60.0, 64, 67, 69],
-    "dbt": [64.0, 65.5, 67.5, 69],
-    "naive_dkd": [65.0, 66, 67.5, 69],
-    "hmsdnet": [60.5, 64.5, 67.5, 69.5],
-    "hdbt": [64.0, 66, 68.5, 70.5],
-    "hdkd": [65.0, 66, 68.5, 72],
-    "impr": [60.5, 64.5, 67.5, 70],
-}
 CLAIMS = {
     "P1": {"dbt": [60.0, 64, 67, 69]},
     "P2": {"dbt": [62.0, 66, 69, 71], "naive_dkd": [62.0, 66, 69, 71]},
@@ -83,9 +43,6 @@ CLAIMS = {
     "(Ours, suggested by": {"hdkd": [60.0, 60, 60, 60]},
     "Under budgets HDKD": {"dbt": [64.0, 66, 67.5, 72]},
 }
-
-
-HOLDING = Evidence.of(methods(**AS_PAPER), PLANNED, SEEDS)
 
 
 @pytest.mark.parametrize("start", CLAIMS)
@@ -204,39 +161,3 @@ def test_claims_carry_the_papers_effects():
 def test_another_metric_is_no_effect():
     place = ("2", "CIFAR(150)", "DBT")
     assert paper_effect({place: Printed("top1", (1.0, 2.0))}, [place], [place], "exit 1") is None
-
-
-def page(records):
-    ledger = Ledger(SMALL, Folders(Path("data"), Path("runs")), Path("results"), records)
-    evidence = Evidence.of(records, PLANNED, SEEDS)
-    return "\n".join(claims_page(ledger, evidence, "tables.md"))
-
-
-def test_the_page_leads_with_primary_statements_and_ends_with_exploratory_ones():
-    text = page(HOLDING.records)
-    parts = ["## Primary", "| P1. ", "after 8 seeds", "## All other", "## How it is", "## Explo"]
-    places = [text.index(part) for part in parts]
-    assert places == sorted(places)
-    short, details = text.split("## How it is judged")
-    assert "**confirmed**" in short.split("P1.")[1].split("\n")[0]
-    assert claim("(Ours, suggested by").text not in short
-    assert claim("(Ours, suggested by").text in details.split("## Exploratory")[1]
-    assert "All seeds share one draw of the training images" in details
-    judged_signs = [
-        finding.sign
-        for each in judged_all(STATED, HOLDING)
-        if each.claim.standing == "secondary"
-        for finding in each.of("claim")
-        if finding.comparison.statement in ("above 0", "below 0")
-        and finding.sign != "not enough runs yet"
-    ]
-    chance = f"of the {len(judged_signs)} signs judged here about {0.025 * len(judged_signs):.1f} "
-    assert chance in short
-    assert f"{judged_signs.count('confirmed')} are." in short
-
-
-def test_the_page_of_nothing_says_so():
-    text = page({})
-    assert "**confirmed**" not in text
-    assert text.count("not enough runs yet") > 20
-    assert "by chance" not in text
