@@ -30,6 +30,7 @@ from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.method.algorithm import Algorithm, PlainEngine
 from hdkd_dist.method.hypergradient import alone
 from hdkd_dist.models import build, resolve
+from hdkd_dist.training.engine import channels_last_weights
 from hdkd_dist.training.gamma import build_algorithm, configured_weights
 
 CPU = torch.device("cpu")  # of the fake tensors; the counts do not depend on it
@@ -122,6 +123,7 @@ def fake_step(preset: str, batch: int, gamma: dict[str, Any] | None = None) -> I
     weights = configured_weights(settings, build_fake(preset).num_exits, CPU)
     with FakeTensorMode(allow_non_fake_inputs=True):
         network = build(preset).train()
+        channels_last_weights(network)
         optimizer = torch.optim.SGD(
             network.parameters(), lr=RATE, momentum=0.9, weight_decay=1e-4, foreach=True
         )

@@ -28,7 +28,7 @@ def finish(folder, status, **environment):
 
 
 def test_finished_and_faulty_runs_are_not_requeued(tmp_path):
-    for status in (0, 1, 2, 130):
+    for status in (0, 1, 2, 70, 130):
         said, left = finish(tmp_path, status)
         assert "scontrol" not in said
         assert left == status

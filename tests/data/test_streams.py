@@ -6,10 +6,12 @@ import threading
 import time
 from dataclasses import replace
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from ffcv.loader.epoch_iterator import EpochIterator
 from ffcv.transforms import ToTensor
 
 from hdkd_dist.data import streams
@@ -301,6 +303,28 @@ def test_error_in_the_loader_thread_does_not_hang_the_run(fixed, monkeypatch):
     )
     with pytest.raises(RuntimeError, match=r"reading .*test.beton failed: the disk is gone"):
         list(reader.read(np.arange(SAMPLES)))
+
+
+def test_loader_thread_takes_its_rank_s_device_first(fixed, monkeypatch):
+    """Otherwise it would open a context on GPU 0, on every rank."""
+    taken = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: taken.append(device))
+    monkeypatch.setattr(EpochIterator, "current_stream", SimpleNamespace(device="cuda:3"), False)
+    reader = SplitReader(
+        fixed, "test", image_size=SIDE, batch=16, reading=ReadOptions(CPU), augment=False
+    )
+    assert sum(len(batch.labels) for batch in reader.read(np.arange(SAMPLES))) == SAMPLES
+    assert taken == ["cuda:3"]
+
+
+def test_batches_are_copies_of_their_own(fixed):
+    """FFCV fills its few buffers again."""
+    reader = SplitReader(
+        fixed, "test", image_size=SIDE, batch=4, reading=ReadOptions(CPU), augment=False
+    )
+    batches = list(reader.read(np.arange(SAMPLES)))
+    assert len({batch.images.data_ptr() for batch in batches}) == SAMPLES // 4
 
 
 def test_network_of_another_size_is_refused(fixed):

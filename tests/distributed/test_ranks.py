@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+import torch.distributed as dist
 from ranks_harness import on_ranks
 
 from hdkd_dist.distributed import ranks
@@ -82,6 +83,26 @@ def test_agreement_is_exact_and_a_drift_of_one_bit_is_seen():
         assert no_drift == 0
         assert 0 < drift < 1e-7
         assert torch.equal(gamma, results[0][3])
+
+
+def nan_on_rank_1():
+    """By the maximum of NCCL, which is C's ``fmax`` and passes over NaN."""
+
+    def fmax(tensor, op):
+        assert op == dist.ReduceOp.MAX
+        parts = ranks.gather_from_ranks(tensor)
+        tensor.copy_(torch.fmax(parts[0], parts[1]))
+
+    own, dist.all_reduce = dist.all_reduce, fmax
+    try:
+        value = torch.tensor([1.0, math.nan if ranks.rank() == 1 else 2.0])
+        return float(ranks.agree(value)[1]), float(ranks.agree(torch.ones(2))[1])
+    finally:
+        dist.all_reduce = own
+
+
+def test_nan_on_one_rank_is_seen_where_the_maximum_passes_over_it():
+    assert on_ranks(2, nan_on_rank_1) == [(math.inf, 0.0)] * 2
 
 
 def measuring(bad_rank, kind):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from local_ranks import LocalRanks
 
-from hdkd_dist.distributed.signals import LOST
+from hdkd_dist.distributed.signals import FAILED, LOST
 
 SCRIPT = Path(__file__).with_name("watched_rank.py")
 WITHIN = 20  # seconds, of which the time limit of the script is 3
@@ -58,6 +58,16 @@ def test_lost_rank_is_named_and_the_others_end(start, number, victim, fate):
     assert error.startswith(f"error: rank {victim} (on ")
     assert fate in error
     assert "--resume auto" in error
+
+
+@pytest.mark.parametrize(("fault", "status"), [("fail", FAILED), ("break", LOST)])
+def test_fault_of_its_own_is_told_from_one_of_the_machine(start, fault, status):
+    """The first would come again, and a job must not be requeued for it."""
+    run = start(fault)
+    assert run.wait(WITHIN) == [status, 1, status], run.output
+    (error,) = errors(run)
+    assert error.startswith("error: rank 1 (on ")
+    assert "has failed, see its own message: all ranks end" in error
 
 
 def test_rank_that_no_longer_moves_is_named(start):

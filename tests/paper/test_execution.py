@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+import torch
 
 from hdkd_dist.paper import execution
 from hdkd_dist.paper.execution import execute, slots
@@ -136,6 +137,20 @@ def test_side_by_side_each_has_a_core(here):
 def test_no_more_side_by_side_than_there_are_cores():
     with pytest.raises(ValueError, match="--jobs 1000 is more than the"):
         slots(1000)
+
+
+@pytest.mark.parametrize(
+    ("inherited", "taken"),
+    [(None, ["0", "1"]), ("4,5,6", ["4", "5"]), ("GPU-8e1,GPU-f02", ["GPU-8e1", "GPU-f02"])],
+)
+def test_side_by_side_each_has_a_device_of_those_that_are_its_own(monkeypatch, inherited, taken):
+    count = 3 if inherited is None else len(inherited.split(","))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: count)
+    if inherited is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", inherited)
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots(2)] == taken
 
 
 def test_what_the_stages_choose_reaches_the_blocks(here):

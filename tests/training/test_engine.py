@@ -219,3 +219,34 @@ def meet_infinity(overrides):
 
 def train_each(overrides):
     return [train(choice, steps=1) for choice in overrides]
+
+
+def patience():
+    """Seconds that each group of ranks waits, and the watchdog."""
+    import deepspeed
+
+    _, _, config = started({"hdkd.run.hang_timeout_s": 50.0})
+    group = deepspeed.utils.groups._clone_world_group()
+    waits = group._get_backend(CPU).options._timeout
+    return waits.total_seconds(), config.hdkd.run.hang_timeout_s
+
+
+def test_gradients_wait_longer_for_a_rank_than_the_watchdog():
+    ((waits, watchdog),) = on_ranks(1, patience)
+    assert waits == 2 * watchdog == 100
+
+
+def test_weights_with_channels_last_give_the_same_network():
+    from hdkd_dist.training.engine import channels_last_weights
+
+    torch.manual_seed(0)
+    network = build("msdnet-digits", 5)
+    images = torch.randn(4, 3, 16, 16)
+    before, state = network(images), {k: v.clone() for k, v in network.state_dict().items()}
+    channels_last_weights(network)
+    torch.testing.assert_close(network(images), before, rtol=1e-4, atol=1e-5)
+    network.load_state_dict(state)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, state[name]), name
+    weights = [m.weight for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert all(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
