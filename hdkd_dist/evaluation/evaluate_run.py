@@ -32,7 +32,7 @@ from hdkd_dist.evaluation.thresholds import DEFAULT_SEARCH, SEARCHES
 from hdkd_dist.inference.confidence import CONFIDENCES
 from hdkd_dist.inference.latency import measure_stages, sizes_up_to
 from hdkd_dist.inference.outputs import Outputs, collect_outputs, save_outputs
-from hdkd_dist.models import MultiExitNetwork, exit_costs, resolve
+from hdkd_dist.models import MultiExitNetwork, exit_costs, network_name, spec_of
 from hdkd_dist.runs.network import load_network, read_run, trained_on
 from hdkd_dist.runs.results import budget_table, read_results, table, update_results
 
@@ -217,7 +217,7 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     network = load_network(folder, config, len(manifest.classes)).to(device)
     model = config["hdkd"]["model"]
-    image_size = resolve(model["preset"], model["overrides"]).input_size
+    image_size = spec_of(model).input_size
     trained = (trained_on(folder) or manifest).image
     reading = ReadOptions(device, options.workers)
     source = Source(manifest, trained, image_size, options.batch, reading)
@@ -235,7 +235,7 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
             for name, each in outputs.items():
                 save_outputs(each, folder / "logits" / f"{name}.safetensors")
         update_results(folder, results)
-        title = f"{model['preset']} on {manifest.name}"
+        title = f"{network_name(model)} on {manifest.name}"
         drawn = draw(folder / "figures", title, evaluation, results, source)
     print(f"{folder}, {manifest.name}")
     print(table(results["exits"]))

@@ -115,7 +115,8 @@ class Run:
     @property
     def preset(self) -> str:
         """The network."""
-        return str(self.settings.get("model", {}).get("preset", UNKNOWN))
+        model = self.settings.get("model", {})
+        return str(model.get("preset") or model.get("factory") or UNKNOWN)
 
     @property
     def hours(self) -> float | None:

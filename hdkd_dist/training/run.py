@@ -22,7 +22,7 @@ from hdkd_dist.distributed import ranks
 from hdkd_dist.distributed.signals import StopRequests
 from hdkd_dist.distributed.watchdog import Pulse, Watchdog
 from hdkd_dist.method.objective import LossLayout
-from hdkd_dist.models import exit_costs
+from hdkd_dist.models import exit_costs, network_name
 from hdkd_dist.runs.folder import check_seen, hold
 from hdkd_dist.runs.network import WEIGHTS
 from hdkd_dist.runs.results import exit_rows, table, update_results
@@ -60,7 +60,8 @@ def finish(
     if ranks.rank() != 0:
         return
     save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
-    rows = exit_rows(exit_costs(network, run.image_size), progress.validation, test)
+    costs = exit_costs(network, run.image_size)
+    rows = exit_rows(costs, progress.validation, test)
     gamma = gamma_record(run.weights, LossLayout(network.num_exits))
     gamma["sha256_by_rank"] = [digest(replica) for replica in replicas]
     speed = {"steps": run.steps, **progress.pace.record()}
@@ -70,6 +71,8 @@ def finish(
     pictures = draw_figures(folder)
     reporter.finish(run.steps, rows, pictures)
     print(table(rows))
+    if costs.uncounted:
+        print(f"multiply-adds leave out {', '.join(costs.uncounted)}: no formula is known")
     print(f"{folder}: weights, results.json, metrics.jsonl, {', '.join(p.name for p in pictures)}")
 
 
@@ -84,7 +87,7 @@ def describe(run: Run, manifest: Manifest) -> dict[str, Any]:
     return {
         "method": settings.method,
         "dataset": manifest.name,
-        "preset": settings.model.preset,
+        "preset": network_name(settings.model.model_dump()),
         "seed": settings.run.seed,
         "world_size": run.share.world_size,
     }
@@ -121,7 +124,7 @@ def execute(
             if ranks.rank() == 0:
                 print(f"{folder} is finished: nothing to do (--resume never trains it again)")
             return
-        run = build_run(config, manifest, device)
+        run = build_run(config, manifest, device, fresh=start.checkpoint is None)
         try:
             train_and_report(config, run, manifest, folder, start, requests, watchdog.pulse)
         except Stopped as stop:
