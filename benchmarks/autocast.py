@@ -35,7 +35,7 @@ from hdkd_dist.method.hypergradient import (
 )
 from hdkd_dist.method.meta_objective import MetaObjective
 from hdkd_dist.method.objective import LossLayout, cross_entropies, loss_vector
-from hdkd_dist.models import resolve
+from hdkd_dist.models import spec_of
 from hdkd_dist.runs.network import load_network, read_run
 
 CPU = torch.device("cpu")
@@ -186,7 +186,7 @@ def main(
     manifest = manifest_of(Path(run), data)
     network = trained(Path(run), manifest)
     model = read_run(Path(run))["hdkd"]["model"]
-    side = resolve(model["preset"], model["overrides"]).input_size
+    side = spec_of(model).input_size
     splits = [read_batches(manifest, s, batch, batches, side) for s in ("train", "metaval")]
     rows = [row for rate in RATES for row in measure(network, *splits, rate)]
     show(rows)

@@ -22,6 +22,7 @@ def main(
     resume: str = "never",
     resume_changed: bool = False,
     check: bool = False,
+    init_from: str | None = None,
     set: Sequence[str] = (),
     local_rank: int = 0,
 ) -> None:
@@ -38,6 +39,8 @@ def main(
         resume: auto continues the run in its folder if it is unfinished; a checkpoint's or a run's
             folder is continued from; never moves an earlier run aside and starts again.
         resume_changed: continue although the configuration is another.
+        init_from: start from the weights in a file, or of a run that is finished; what has another
+            shape, such as classifiers of other classes, keeps its random start.
         check: only check the configuration and the data, for WORLD_SIZE ranks.
         set: any other setting, as section.name=value; may be repeated.
         local_rank: given by the deepspeed launcher.
@@ -57,6 +60,7 @@ def main(
         "hdkd.run.out": out,
         "hdkd.run.seed": seed,
         "hdkd.run.test": test,
+        "hdkd.model.init_from": init_from,
     }
     overrides = {key: value for key, value in flags.items() if value is not None}
     overrides |= parse_settings([set] if isinstance(set, str) else set)

@@ -15,7 +15,7 @@ from hdkd_dist.config.deepspeed import check_engine, look_ahead_for, resolve_bat
 from hdkd_dist.config.settings import RETIRED, ScheduleSettings, Settings
 from hdkd_dist.config.spelling import did_you_mean
 from hdkd_dist.data.order import BatchShare
-from hdkd_dist.models import resolve
+from hdkd_dist.models import spec_of
 
 SECTION = "hdkd"
 SHIPPED = Path(__file__).parents[1] / "ds_configs"  # the configurations that the package brings
@@ -39,6 +39,8 @@ def explain(error: ValidationError) -> str:
         known = [word.strip("'") for word in expected]
         hint = did_you_mean(str(fault["input"]), known)
         return f"{where} is {fault['input']!r} but must be one of {', '.join(known)}{hint}"
+    if fault["type"] == "value_error":  # a rule of ours on a whole section
+        return f"{where}: {fault['ctx']['error']}"
     return f"{where} is {fault['input']!r}: {fault['msg'].lower()}"
 
 
@@ -118,6 +120,8 @@ def load_config(
         ValueError: in one line, for whatever is wrong with it.
     """
     raw = read_json(find_config(path))
+    if "hdkd.model.factory" in overrides:  # stands in for the file's network
+        overrides = {"hdkd.model.preset": None, "hdkd.model.overrides": {}, **overrides}
     for key, value in overrides.items():
         override(raw, key, value)
     if SECTION not in raw:
@@ -217,10 +221,10 @@ def scaled_schedule(schedule: ScheduleSettings, epochs: int) -> ScheduleSettings
 
 
 def check_network(settings: Settings, path: str | Path) -> None:
-    """Refuse unknown presets and overrides."""
+    """Refuse unknown presets and overrides, and factories that cannot be imported."""
     if "num_classes" in settings.model.overrides:
         raise ValueError(f"{path}: hdkd.model.overrides.num_classes: the data set has its classes")
     try:
-        resolve(settings.model.preset, settings.model.overrides)
+        spec_of(settings.model.model_dump())
     except ValueError as error:
         raise ValueError(f"{path}: hdkd.model: {error}") from None

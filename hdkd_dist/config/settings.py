@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hdkd_dist.method.meta_objective import AverageOf
-from hdkd_dist.method.weights import METHODS, Constraint, KdShare
+from hdkd_dist.method.weights import METHODS, TEACHERS, Constraint, KdShare
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -27,10 +27,14 @@ class Section(BaseModel):
 
 
 class ModelSettings(Section):
-    """Which network."""
+    """Which network: a preset, or a factory of the user's own."""
 
-    preset: str
+    preset: str | None = None
     overrides: dict[str, Any] = {}  # fields of the preset, such as {"growth": 8}
+    factory: str | None = None  # "package.module:callable", called with num_classes and kwargs
+    kwargs: dict[str, Any] = {}  # of the factory
+    input_size: Count | None = None  # the side of the factory's images, in pixels
+    init_from: str | None = None  # a run's folder or a file of weights to start from
     gradient_equilibrium: bool | None = None  # None: as the method has it (only impr)
     compile: bool = False  # the training step's passes, by torch.compile
 
@@ -48,12 +52,20 @@ class DataSettings(Section):
 class ScheduleSettings(Section):
     """Epochs and learning rate; milestones and warm-up scale along when epochs are overridden."""
 
+    kind: Literal["steps", "cosine", "linear"] = "steps"  # how the rate falls
     epochs: Count
     base_lr: Positive  # at a batch of base_batch; scaled linearly to the run's
     base_batch: Count
     milestones: tuple[Positive, ...] = ()  # in epochs; there the rate is multiplied by decay
     decay: Positive = 0.1
     warmup_epochs: NonNegative = 0.0
+    warmup_start: Fraction | None = None  # of the rate; None: from base_lr, for large batches alone
+
+    @model_validator(mode="after")
+    def _drops_belong_to_steps(self) -> ScheduleSettings:
+        if self.milestones and self.kind != "steps":
+            raise ValueError(f'kind "{self.kind}" has no milestones: set milestones to []')
+        return self
 
 
 class LossSettings(Section):
@@ -62,6 +74,9 @@ class LossSettings(Section):
     temperature: Positive | Literal["anneal"] = 3.0
     kd_weight: NonNegative = 1.0  # λ
     kd_share: KdShare = "per_pair"
+    # Who teaches whom: a pattern's name or a matrix [K, K]; None: as the method has it.
+    teachers: Literal[tuple(TEACHERS)] | tuple[tuple[NonNegative, ...], ...] | None = None
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the cross-entropies of L_train
 
 
 class GammaSettings(Section):

@@ -31,7 +31,7 @@ from hdkd_dist.evaluation.thresholds import DEFAULT_SEARCH, SEARCHES
 from hdkd_dist.inference.confidence import CONFIDENCES
 from hdkd_dist.inference.latency import measure_stages, sizes_up_to
 from hdkd_dist.inference.outputs import Outputs, collect_outputs, save_outputs
-from hdkd_dist.models import MultiExitNetwork, exit_costs, resolve
+from hdkd_dist.models import MultiExitNetwork, exit_costs, network_name, spec_of
 from hdkd_dist.runs.folder import FIGURES, LOGITS, RESULTS
 from hdkd_dist.runs.network import load_network, read_run, trained_on
 from hdkd_dist.runs.results import Results, budget_table, read_results, table, update_results
@@ -217,7 +217,7 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     network = load_network(folder, config, len(manifest.classes)).to(device)
     model = config["hdkd"]["model"]
-    image_size = resolve(model["preset"], model["overrides"]).input_size
+    image_size = spec_of(model).input_size
     trained = (trained_on(folder) or manifest).image
     reading = ReadOptions(device, options.workers)
     data = EvaluationData(manifest, trained, image_size, options.batch, reading)
@@ -237,7 +237,7 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
             for name, each in outputs.items():
                 save_outputs(each, folder / LOGITS / f"{name}.safetensors")
         update_results(folder, results)
-        title = f"{model['preset']} on {manifest.name}"
+        title = f"{network_name(model)} on {manifest.name}"
         drawn = draw_evaluation(folder / FIGURES, title, evaluation, results, data)
     print(f"{folder}, {manifest.name}")
     print(table(results["exits"]))

@@ -51,8 +51,10 @@ class LossLayout:
         return ce, kd
 
 
-def loss_vector(logits: Tensor, labels: Tensor, temperature: Tensor | float) -> Tensor:
-    """All losses of a multi-exit network, means over the batch.
+def loss_vector(
+    logits: Tensor, labels: Tensor, temperature: Tensor | float, label_smoothing: float = 0.0
+) -> Tensor:
+    """Give all losses of a multi-exit network, means over the batch.
 
     CE_k is the cross-entropy of exit k. KD_{i→j} = −T² · mean_b Σ_c softmax(z_i/T)_c ·
     log_softmax(z_j/T)_c (Eq. 2, with teacher and student in Hinton's order) for every teacher
@@ -62,24 +64,36 @@ def loss_vector(logits: Tensor, labels: Tensor, temperature: Tensor | float) -> 
         logits: [K, B, C], exit by exit.
         labels: [B], class indices.
         temperature: T, a number or a tensor without dimensions.
+        label_smoothing: of the cross-entropies, see :func:`cross_entropies`.
 
     Returns:
         ℓ, [n] in the order of :class:`LossLayout`, float32 or wider.
     """
     logits = full_precision(logits)
     num_exits, batch, _ = logits.shape
-    ce = cross_entropies(logits, labels)
+    ce = cross_entropies(logits, labels, label_smoothing)
     teachers = F.softmax(logits.detach() / temperature, dim=-1)
     students = F.log_softmax(logits / temperature, dim=-1)
     kd = -(temperature**2) * (teachers.flatten(1) @ students.flatten(1).T) / batch
     return LossLayout(num_exits).join(ce, kd)
 
 
-def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
-    """CE_1..CE_K (Eq. 1) of logits [K, B, C] and labels [B]: [K], means over the batch."""
+def cross_entropies(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Give CE_1..CE_K (Eq. 1), [K], means over the batch.
+
+    Args:
+        logits: [K, B, C].
+        labels: [B], class indices.
+        label_smoothing: the share of the target that is spread evenly over all C classes (Szegedy
+            et al. 2016, arXiv 1512.00567).
+    """
     log_probabilities = F.log_softmax(full_precision(logits), dim=-1)
     chosen = labels.expand(logits.shape[0], -1).unsqueeze(-1)
-    return -log_probabilities.gather(-1, chosen).squeeze(-1).mean(dim=1)
+    ce = -log_probabilities.gather(-1, chosen).squeeze(-1).mean(dim=1)
+    if not label_smoothing:
+        return ce
+    spread = -log_probabilities.mean(dim=-1).mean(dim=1)
+    return (1 - label_smoothing) * ce + label_smoothing * spread
 
 
 def loss_vector_derivative(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,14 +11,15 @@ from torch import Tensor
 
 from hdkd_dist.method.objective import LossLayout
 
-Teachers = Literal["none", "last", "all_later"]
+Pattern = Literal["none", "last", "next", "all_later"]
+Teachers = Pattern | Sequence[Sequence[float]]  # by name, or a matrix (row teacher, column student)
 KdShare = Literal["per_student", "per_pair"]
 Constraint = Literal["none", "nonnegative", "fixed_sum", "fixed_norm"]
 
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the paper's comparison."""
+    """Say in one row what a method is: who teaches whom, and whether γ learns."""
 
     title: str  # as the paper writes it
     teachers: Teachers  # who teaches an exit
@@ -37,34 +38,84 @@ METHODS: dict[str, Method] = {
 }
 
 
+def nobody(num_exits: int) -> Tensor:
+    """Let no exit teach, [K, K]."""
+    return torch.zeros(num_exits, num_exits)
+
+
+def all_later(num_exits: int) -> Tensor:
+    """Let every exit teach all before it, [K, K]."""
+    return torch.ones(num_exits, num_exits).tril(diagonal=-1)
+
+
+def last_exit(num_exits: int) -> Tensor:
+    """Let the last exit teach all others, [K, K]."""
+    pairs = all_later(num_exits)
+    pairs[:-1] = 0
+    return pairs
+
+
+def next_exit(num_exits: int) -> Tensor:
+    """Let every exit teach the one before it, [K, K]."""
+    pairs = all_later(num_exits)
+    return pairs - pairs.tril(diagonal=-2)
+
+
+TEACHERS: dict[Pattern, Callable[[int], Tensor]] = {
+    "none": nobody,
+    "last": last_exit,
+    "next": next_exit,
+    "all_later": all_later,
+}
+
+
 def teaching_pairs(teachers: Teachers, num_exits: int) -> Tensor:
-    """[K, K], 1 where exit i (row) teaches exit j (column)."""
-    if teachers == "none":
-        return torch.zeros(num_exits, num_exits)
-    later = torch.ones(num_exits, num_exits).tril(diagonal=-1)
-    if teachers == "last":
-        later[:-1] = 0
-    return later
+    """Give who teaches whom, [K, K]: row teacher, column student.
+
+    Args:
+        teachers: a key of ``TEACHERS``, which gives 1 where exit i teaches exit j and 0 elsewhere;
+            or the matrix itself, whose entries multiply λ.
+        num_exits: K.
+
+    Raises:
+        ValueError: for a matrix of another size, or one in which an exit teaches a later one.
+    """
+    if isinstance(teachers, str):
+        return TEACHERS[teachers](num_exits)
+    sizes = {len(teachers), *map(len, teachers)}
+    if sizes != {num_exits}:
+        raise ValueError(
+            f"hdkd.loss.teachers must be a matrix of {num_exits}×{num_exits} numbers, one row per "
+            f"teacher, for a network of {num_exits} exits"
+        )
+    pairs = torch.tensor(teachers, dtype=torch.float32)
+    if pairs.triu().any():
+        raise ValueError(
+            "hdkd.loss.teachers: only a later exit can teach an earlier one: set the diagonal and "
+            "what lies above it to 0 (rows are teachers, columns students)"
+        )
+    return pairs
 
 
 def existing_entries(method: Method, num_exits: int) -> Tensor:
-    """[n], 1 where the method has the entry of γ and 0 where it stays 0 for ever."""
-    layout = LossLayout(num_exits)
-    return layout.join(torch.ones(num_exits), teaching_pairs(method.teachers, num_exits))
+    """Give [n], 1 where the method has the entry of γ and 0 where it stays 0 for ever."""
+    exist = (teaching_pairs(method.teachers, num_exits) != 0).float()
+    return LossLayout(num_exits).join(torch.ones(num_exits), exist)
 
 
 def ds_like(method: Method, num_exits: int, kd_weight: float, kd_share: KdShare) -> Tensor:
-    """γ₀ in which every existing teacher teaches equally, [n]; CE entries are 1.
+    """Give γ₀ in which every existing teacher teaches equally, [n]; CE entries are 1.
 
-    ``per_student`` gives γ_ij = λ / (number of teachers of j), ``per_pair`` γ_ij = λ (Eq. 4).
+    ``per_student`` gives γ_ij = λ / (number of teachers of j), ``per_pair`` γ_ij = λ (Eq. 4); a
+    matrix of one's own multiplies both.
     """
     teaches = teaching_pairs(method.teachers, num_exits)
-    share = teaches.sum(dim=0).clamp(min=1) if kd_share == "per_student" else 1
+    share = (teaches != 0).sum(dim=0).clamp(min=1) if kd_share == "per_student" else 1
     return LossLayout(num_exits).join(torch.ones(num_exits), kd_weight * teaches / share)
 
 
 def dbt_like(method: Method, num_exits: int, kd_weight: float) -> Tensor:
-    """γ₀ in which only the last exit teaches, with weight λ, [n]; the other entries start at 0."""
+    """Give γ₀ in which only the last exit teaches, with weight λ, [n]; the others start at 0."""
     teaches = teaching_pairs(method.teachers, num_exits)
     teaches[:-1] = 0
     return LossLayout(num_exits).join(torch.ones(num_exits), kd_weight * teaches)
@@ -88,7 +139,7 @@ def random_same_sum(method: Method, num_exits: int, initial: Tensor, seed: int) 
 
 
 def project(gamma: Tensor, initial: Tensor, constraint: Constraint) -> Tensor:
-    """γ after a step, brought back to where it may be, [n].
+    """Bring γ back to where it may be after a step, [n].
 
     ``none`` is the paper's; ``nonnegative`` cuts at 0; ``fixed_sum`` also restores Σγ₀. So does
     ``fixed_norm`` with ‖∇L_train‖, which needs the network: see ``Algorithm.keep_norm``.
@@ -103,7 +154,7 @@ def project(gamma: Tensor, initial: Tensor, constraint: Constraint) -> Tensor:
 
 
 def admissible(gradient: Tensor, exists: Tensor, constraint: Constraint) -> Tensor:
-    """Give the part of the hypergradient along which γ may move, [n].
+    """Keep the part of the hypergradient along which γ may move, [n].
 
     Entries that do not exist get 0. Under ``fixed_sum`` the mean over the existing entries is
     removed first: it only asks for a larger or a smaller sum, which the constraint forbids.

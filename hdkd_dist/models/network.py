@@ -1,6 +1,8 @@
-"""The network with several exits: stages in a row, a classifier after each."""
+"""Networks with several exits: the protocol, and stages in a row with a classifier after each."""
 
 from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,34 @@ State = list[Tensor]
 
 A stage gives maps of its own, which its caller may overwrite.
 """
+
+
+@runtime_checkable
+class MultiExit(Protocol):
+    """Any ``nn.Module`` with K exits: all that training needs.
+
+    Attributes:
+        num_exits: K.
+    """
+
+    num_exits: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Give the logits of all exits, ``[K, B, C]``, for images ``[B, 3, height, width]``."""
+
+
+@runtime_checkable
+class Staged(MultiExit, Protocol):
+    """A network with exits that also runs stage by stage, so that images can leave early."""
+
+    def run_stage(self, k: int, state: State) -> tuple[State, Tensor]:
+        """Run stage ``k`` (0-based) and its exit: the next state and logits ``[B, C]``.
+
+        Args:
+            k: the stages run in order from 0.
+            state: what the stage before gave, at the start ``[images]``: tensors whose first
+                dimension is the batch, from which the images that have left are removed.
+        """
 
 
 class MultiExitNetwork(nn.Module):
@@ -50,7 +80,7 @@ class MultiExitNetwork(nn.Module):
             gradient_equilibrium: balance the gradients that the exits send into the stages (Li et
                 al. 2019, "Improved Techniques for Training Adaptive Deep Networks"). On the
                 features that feed classifier i the gradient is scaled by 1/(K-i) before the
-                classifier branches off and by K-i-1 behind it, which keeps its variance bounded.
+                classifier branches off and by K-i-1 after it, which keeps its variance bounded.
                 The logits do not change. An argument of the call and not of the network, for
                 the look-ahead's validation pass needs the true gradient of the same network.
 
@@ -67,6 +97,89 @@ class MultiExitNetwork(nn.Module):
             if gradient_equilibrium and remaining > 1:  # seen by the stages that follow
                 state = _rescale_last(state, remaining - 1)
         return torch.stack(logits)
+
+
+class AllExits(nn.Module):
+    """The first stage of a network that cannot stop early: it computes every exit.
+
+    Args:
+        network: gives logits ``[K, B, C]``.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, state: State) -> State:
+        """Give one tensor, the logits as ``[B, K, C]``."""
+        (images,) = state
+        return [self.network(images).transpose(0, 1)]
+
+
+class Exit(nn.Module):
+    """The classifier of an exit whose logits are computed already.
+
+    Args:
+        k: 0-based.
+    """
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = k
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Take ``[B, C]`` from ``[B, K, C]``."""
+        return logits[:, self.k]
+
+
+def staged(network: nn.Module) -> Staged:
+    """Return ``network`` as one that runs stage by stage: itself, if it can.
+
+    Of any other network the first stage computes all exits and the others nothing: early exit
+    works, and saves nothing.
+    """
+    if isinstance(network, Staged):
+        return network
+    later = [nn.Identity() for _ in range(network.num_exits - 1)]
+    heads: list[nn.Module] = [Exit(k) for k in range(network.num_exits)]
+    return MultiExitNetwork([AllExits(network), *later], heads).train(network.training)
+
+
+def check_exits(network: object, input_size: int, num_classes: int) -> None:
+    """Refuse what is no network with exits: two blank images are run through it.
+
+    Args:
+        network: what a factory has returned; is the same after the call.
+        input_size: the side of the images.
+        num_classes: C.
+
+    Raises:
+        ValueError: saying what it lacks.
+    """
+    if not isinstance(network, nn.Module) or not isinstance(network, MultiExit):
+        raise ValueError(
+            f"a network must be a torch.nn.Module with num_exits, not {type(network).__name__}"
+        )
+    exits, training = network.num_exits, network.training
+    images = torch.zeros(2, 3, input_size, input_size)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            logits = network.eval()(images)
+        except Exception as error:  # whatever the network's own code raises
+            raise ValueError(
+                f"the network cannot run on images {list(images.shape)}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        finally:
+            network.train(training)
+    expected = (exits, len(images), num_classes)
+    found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if found != expected:
+        raise ValueError(
+            f"the network's forward must give one tensor of logits [K, B, C], here "
+            f"{list(expected)}, not {list(found) if isinstance(found, tuple) else found}: stack "
+            "the exits' logits with torch.stack"
+        )
 
 
 def rescale_gradient(x: Tensor, weight: float) -> Tensor:

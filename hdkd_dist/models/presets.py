@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from torch import nn
+
+from hdkd_dist.models.factory import FactorySpec, call_factory, import_factory, require_known
 from hdkd_dist.models.msdnet import MSDNetSpec, msdnet
-from hdkd_dist.models.network import MultiExitNetwork, initialise
+from hdkd_dist.models.network import initialise
 from hdkd_dist.models.resnet import ResNetSpec, resnet
+from hdkd_dist.models.vit import ViTSpec, initialise_vit, vit
 
-Spec = MSDNetSpec | ResNetSpec
+Spec = MSDNetSpec | ResNetSpec | ViTSpec | FactorySpec
 
 _CIFAR = MSDNetSpec(
     layers_per_block=(1, 2, 3, 4, 5, 6, 7, 8),
@@ -101,43 +105,140 @@ PRESETS: dict[str, Spec] = {
         classifier_channels=None,
         num_classes=1000,
     ),
+    # Vision transformers with exits; that for 32 px is as wide and deep as DeiT-Ti's first nine.
+    "vit-digits": ViTSpec(
+        blocks=(1, 1, 1),
+        width=48,
+        heads=3,
+        hidden=96,
+        patch=4,
+        input_size=16,
+        num_classes=10,
+    ),
+    "vit-cifar": ViTSpec(
+        blocks=(3, 3, 3),
+        width=192,
+        heads=3,
+        hidden=768,
+        patch=4,
+        input_size=32,
+        num_classes=100,
+    ),
 }
 
 
-def build(preset: str, num_classes: int | None = None, **overrides: object) -> MultiExitNetwork:
+Family = tuple[Callable[[Any], nn.Module], Callable[[nn.Module], None]]
+FAMILIES: dict[type, Family] = {  # specification → how to build a network, how to initialise it
+    MSDNetSpec: (msdnet, initialise),
+    ResNetSpec: (resnet, initialise),
+    ViTSpec: (vit, initialise_vit),
+}
+
+
+def build(preset: str, num_classes: int | None = None, **overrides: object) -> nn.Module:
     """Build and initialise the network of ``preset``.
 
     Args:
-        preset: a key of ``PRESETS``.
+        preset: a key of ``PRESETS``, registered ones included.
         num_classes: C; default the preset's own.
-        overrides: other values for fields of the preset's specification; lists serve as tuples.
+        overrides: other values for fields of the preset's specification, or keyword arguments of
+            a registered factory; lists serve as tuples in the former.
 
     Raises:
         ValueError: in one line, for an unknown name or for values that give no network.
     """
+    return build_from(resolve(preset, overrides), num_classes)
+
+
+def build_from(spec: Spec, num_classes: int | None = None) -> nn.Module:
+    """Build and initialise the network of a specification.
+
+    Args:
+        spec: from :func:`resolve` or :func:`spec_of`.
+        num_classes: C; default the specification's own.
+
+    Raises:
+        ValueError: in one line, for values that give no network.
+    """
     if num_classes is not None:
-        overrides["num_classes"] = num_classes
-    spec = resolve(preset, overrides)
-    network = msdnet(spec) if isinstance(spec, MSDNetSpec) else resnet(spec)
-    initialise(network)
+        spec = dataclasses.replace(spec, num_classes=num_classes)
+    if isinstance(spec, FactorySpec):
+        return call_factory(spec)
+    make, set_weights = FAMILIES[type(spec)]
+    network = make(spec)
+    set_weights(network)
     return network
 
 
-def resolve(preset: str, overrides: dict[str, object]) -> Spec:
+def resolve(preset: str, overrides: Mapping[str, object]) -> Spec:
     """Return the specification of ``preset`` with ``overrides``; raises as ``build`` does."""
-    _require_known(preset, PRESETS, "preset")
-    fields = [field.name for field in dataclasses.fields(PRESETS[preset])]
+    require_known(preset, PRESETS, "preset")
+    spec = PRESETS[preset]
+    if isinstance(spec, FactorySpec):
+        return dataclasses.replace(spec, kwargs={**spec.kwargs, **overrides})
+    fields = [field.name for field in dataclasses.fields(spec)]
     for name in overrides:
-        _require_known(name, fields, f"setting of {preset}")
+        require_known(name, fields, f"setting of {preset}")
     values = {name: _as_tuple(value) for name, value in overrides.items()}
-    return dataclasses.replace(PRESETS[preset], **values)
+    return dataclasses.replace(spec, **values)
 
 
-def _require_known(name: str, known: Iterable[str], what: str) -> None:
-    known = list(known)
-    if name not in known:
-        (nearest,) = difflib.get_close_matches(str(name), known, n=1, cutoff=0)
-        raise ValueError(f"unknown {what} {name!r}; the nearest known name is {nearest!r}")
+def register(
+    name: str, factory: Callable[..., nn.Module], *, input_size: int, num_classes: int = 10
+) -> None:
+    """Give a network of one's own a name that stands beside the presets.
+
+    Args:
+        name: not yet a preset's.
+        factory: called as ``factory(num_classes=C, **overrides)``; returns a network with exits,
+            see :class:`hdkd_dist.models.network.MultiExit`.
+        input_size: the side of its images, in pixels.
+        num_classes: C where nobody says otherwise.
+
+    Raises:
+        ValueError: if the name is taken.
+    """
+    if name in PRESETS:
+        raise ValueError(f"there is a preset {name!r} already: choose another name")
+    PRESETS[name] = FactorySpec(name, factory, {}, input_size, num_classes)
+
+
+def spec_of(section: Mapping[str, Any]) -> Spec:
+    """Return the specification that the section "hdkd.model" of a configuration asks for.
+
+    Args:
+        section: ``preset`` and ``overrides``, or ``factory``, ``kwargs`` and ``input_size``;
+            other keys are left alone.
+
+    Raises:
+        ValueError: in one line, for both or neither, or what gives no network.
+    """
+    preset, factory = section.get("preset"), section.get("factory")
+    kwargs, size = section.get("kwargs") or {}, section.get("input_size")
+    if (preset is None) == (factory is None):
+        raise ValueError(
+            'give either "preset", the name of a network, or "factory", your own as '
+            '"package.module:callable"'
+        )
+    overrides = section.get("overrides") or {}
+    if preset is not None:
+        if kwargs or size is not None:
+            raise ValueError(
+                '"kwargs" and "input_size" belong to a "factory": of a preset set "overrides"'
+            )
+        return resolve(preset, overrides)
+    if overrides:
+        raise ValueError('"overrides" belong to a "preset": of a factory set "kwargs"')
+    if size is None:
+        raise ValueError(f'the factory {factory} needs "input_size", the side of its images')
+    if "num_classes" in kwargs:
+        raise ValueError('"kwargs" must not hold num_classes: the data set has its classes')
+    return FactorySpec(factory, import_factory(factory), kwargs, size)
+
+
+def network_name(section: Mapping[str, Any]) -> str:
+    """Name the network of a section "hdkd.model" for titles and messages."""
+    return section.get("preset") or section["factory"]
 
 
 def _as_tuple(value: object) -> object:

@@ -117,7 +117,8 @@ class RecordedRun:
     @property
     def preset(self) -> str:
         """Name the network."""
-        return str(self.settings.get("model", {}).get("preset", UNKNOWN))
+        model = self.settings.get("model", {})
+        return str(model.get("preset") or model.get("factory") or UNKNOWN)
 
     @property
     def hours(self) -> float | None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from hdkd_dist.data.manifest import FILE_NAME, Manifest, read_alone
-from hdkd_dist.models import MultiExitNetwork, build
+from hdkd_dist.models import Staged, build_from, network_name, spec_of, staged
+from hdkd_dist.models.pretrained import public_weights, take_weights
 from hdkd_dist.runs.folder import CONFIG, WEIGHTS
 
 
@@ -26,9 +31,10 @@ def read_run(folder: Path) -> Mapping[str, Any]:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
         section = config["hdkd"]
-        words = (section["data"]["path"], section["model"]["preset"])
-        if not all(isinstance(each, str) for each in words) or not isinstance(
-            section["model"]["overrides"], dict
+        named = (section["data"]["path"], network_name(section["model"]))
+        parts = [section["model"].get(key, {}) for key in ("overrides", "kwargs")]
+        if not all(isinstance(each, str) for each in named) or not all(
+            isinstance(each, dict) for each in parts
         ):
             raise TypeError("config.json names no network and data")
         return config
@@ -48,8 +54,10 @@ def trained_on(folder: Path) -> Manifest | None:
     return read_alone(folder) if (folder / FILE_NAME).exists() else None
 
 
-def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> MultiExitNetwork:
-    """Load the trained network in evaluation mode, on the CPU.
+def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> Staged:
+    """Load the trained network, in evaluation mode, on the CPU.
+
+    It runs stage by stage; the first stage of one that cannot stop early computes all exits.
 
     Raises:
         ValueError: if the run is not finished, or its weights are those of another network.
@@ -58,15 +66,56 @@ def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> M
     if not file.exists():
         raise ValueError(f"{folder} has no {WEIGHTS}: the run is not finished")
     model = config["hdkd"]["model"]
-    network = build(model["preset"], num_classes, **model["overrides"])
+    network = build_from(spec_of(model), num_classes)
     try:
         network.load_state_dict(load_file(file))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ValueError(
-            f"{file} does not hold the weights of {model['preset']} with {num_classes} classes "
+            f"{file} does not hold the weights of {network_name(model)} with {num_classes} classes "
             f"({in_short(error)}): the file is damaged or of another network"
         ) from None
-    return network.eval()
+    return staged(network.eval())
+
+
+def start_from(network: nn.Module, source: Path) -> None:
+    """Give ``network`` the weights of a finished run, or of a file, where names and shapes agree.
+
+    What was taken is printed by the first rank.
+
+    Args:
+        network: changed in place.
+        source: a run's folder, a .safetensors file, or a state_dict that ``torch.save`` has
+            written; those of the public PyTorch MSDNet are renamed.
+
+    Raises:
+        ValueError: in one line, if there are no weights, or none fits.
+    """
+    taken = take_weights(network, read_weights(source))
+    if not taken.names:
+        raise ValueError(f"--init_from {source}: no tensor has a name and shape of this network")
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"starting from {source}:\n{taken.table()}", flush=True)
+
+
+def read_weights(source: Path) -> dict[str, Tensor]:
+    """Read parameters and buffers by name; nothing but tensors is unpickled.
+
+    Args:
+        source: see :func:`start_from`.
+
+    Raises:
+        ValueError: in one line, if there are none, or they are damaged.
+    """
+    file = source / WEIGHTS if source.is_dir() else source
+    if not file.is_file():
+        what = "is not the folder of a finished run" if source.is_dir() else "does not exist"
+        raise ValueError(f"--init_from {source} {what}: give one, or a file of weights")
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        return public_weights(torch.load(file, map_location="cpu", weights_only=True))
+    except (OSError, SafetensorError, RuntimeError, UnpicklingError, EOFError, ValueError) as error:
+        raise ValueError(f"--init_from {file}: not readable weights ({in_short(error)})") from None
 
 
 def in_short(error: Exception) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
+from torch import nn
 
 from hdkd_dist.config.load import Config
 from hdkd_dist.config.settings import DataSettings, Settings
@@ -20,9 +23,10 @@ from hdkd_dist.data.streams import ReadOptions, SplitReader
 from hdkd_dist.distributed import ranks
 from hdkd_dist.method.algorithm import Algorithm
 from hdkd_dist.method.state import LossWeights
-from hdkd_dist.models import build, resolve
+from hdkd_dist.models import build_from, spec_of
+from hdkd_dist.runs.network import start_from
 from hdkd_dist.training.engine import build_engine
-from hdkd_dist.training.gamma import build_algorithm, configured_weights
+from hdkd_dist.training.gamma import build_algorithm, configured_weights, equilibrates
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,14 @@ class Run:
         return self.settings.schedule.epochs * self.steps_per_epoch
 
 
-def build_run(config: Config, manifest: Manifest, device: torch.device) -> Run:
+def build_run(config: Config, manifest: Manifest, device: torch.device, fresh: bool = True) -> Run:
     """Open the streams and build the engine; collective.
+
+    Args:
+        config: what to train.
+        manifest: of its data.
+        device: of this rank.
+        fresh: whether training begins; a run that goes on has its weights in its checkpoint.
 
     Raises:
         ValueError: if data, network, batch and ranks do not fit together.
@@ -69,12 +79,15 @@ def build_run(config: Config, manifest: Manifest, device: torch.device) -> Run:
         share = replace(config.share, rank=ranks.rank())
         metaval_share = share_of_metaval(settings.data, share)
         steps = steps_per_epoch(manifest, share)
-        spec = resolve(settings.model.preset, settings.model.overrides)
+        spec = spec_of(settings.model.model_dump())
         readers = open_readers(
             manifest, settings.data, spec.input_size, share, metaval_share, device
         )
         torch.manual_seed(settings.run.seed)  # the initial parameters are a function of the seed
-        network = build(settings.model.preset, len(manifest.classes), **settings.model.overrides)
+        network = build_from(spec, len(manifest.classes))
+        check_equilibrium(network, settings)
+        if fresh and settings.model.init_from is not None:
+            start_from(network, Path(settings.model.init_from))
         weights = configured_weights(settings, network.num_exits, device)
     engine = build_engine(network.to(device), config, steps)
     normalize = Normalize.of(manifest.image["mean"], manifest.image["std"], device)
@@ -92,6 +105,21 @@ def build_run(config: Config, manifest: Manifest, device: torch.device) -> Run:
         steps_per_epoch=steps,
         device=device,
     )
+
+
+def check_equilibrium(network: nn.Module, settings: Settings) -> None:
+    """Refuse gradient equilibrium for a network that does not offer it.
+
+    Raises:
+        ValueError: saying how to mend it.
+    """
+    offered = inspect.signature(network.forward).parameters
+    if equilibrates(settings) and "gradient_equilibrium" not in offered:
+        raise ValueError(
+            f"{settings.method} rescales the exits' gradients, but the forward of "
+            f"{type(network).__name__} takes no gradient_equilibrium: build it as a "
+            "MultiExitNetwork, or set hdkd.model.gradient_equilibrium to false"
+        )
 
 
 def open_readers(

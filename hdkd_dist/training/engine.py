@@ -6,9 +6,10 @@ import copy
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import deepspeed
 import torch
@@ -18,7 +19,13 @@ from deepspeed.utils.groups import _clone_world_group
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import _set_pg_timeout
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ChainedScheduler, LinearLR, LRScheduler, MultiStepLR
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    CosineAnnealingLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+)
 
 from hdkd_dist.config.load import Config
 from hdkd_dist.config.settings import ScheduleSettings
@@ -38,15 +45,57 @@ def schedule(
 ) -> LRScheduler:
     """Chain torch's schedulers, stepped once per optimiser step.
 
-    The warm-up rises from base_lr, what a batch of base_batch trains with, to the scaled rate.
+    Over the whole training the rate falls as ``settings.kind`` says: ``cosine`` (Loshchilov &
+    Hutter 2017) and ``linear`` end at 0. The warm-up multiplies that. It rises from base_lr, what a
+    batch of base_batch trains with, to the scaled rate, where that is larger (Goyal et al. 2017);
+    or from ``warmup_start`` times the scaled rate, where that is given.
+
+    Args:
+        optimizer: at the scaled rate.
+        settings: its epochs are the unit of milestones and warm-up.
+        batch: images of a step, over all ranks.
+        steps_per_epoch: steps of the optimiser.
     """
-    milestones = [round(epoch * steps_per_epoch) for epoch in settings.milestones]
-    schedulers: list[LRScheduler] = [MultiStepLR(optimizer, milestones, settings.decay)]
+    schedulers = [FALLS[settings.kind](optimizer, settings, steps_per_epoch)]
     warmup_steps = round(settings.warmup_epochs * steps_per_epoch)
-    if warmup_steps and batch > settings.base_batch:
+    start = settings.warmup_start
+    if start is None:
         start = settings.base_batch / batch
+    if warmup_steps and start < 1:
+        start = max(start, SMALLEST_FACTOR)
         schedulers.append(LinearLR(optimizer, start_factor=start, total_iters=warmup_steps))
     return ChainedScheduler(schedulers)
+
+
+def falling_by_steps(
+    optimizer: Optimizer, settings: ScheduleSettings, steps_per_epoch: int
+) -> LRScheduler:
+    """Multiply the rate by ``decay`` at each milestone."""
+    milestones = [round(epoch * steps_per_epoch) for epoch in settings.milestones]
+    return MultiStepLR(optimizer, milestones, settings.decay)
+
+
+def falling_by_cosine(
+    optimizer: Optimizer, settings: ScheduleSettings, steps_per_epoch: int
+) -> LRScheduler:
+    """Lower the rate along half a cosine to 0 at the end."""
+    return CosineAnnealingLR(optimizer, settings.epochs * steps_per_epoch)
+
+
+def falling_linearly(
+    optimizer: Optimizer, settings: ScheduleSettings, steps_per_epoch: int
+) -> LRScheduler:
+    """Lower the rate on a straight line to 0 at the end."""
+    steps = settings.epochs * steps_per_epoch
+    return LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
+
+
+FALLS: dict[str, Callable[[Optimizer, ScheduleSettings, int], LRScheduler]] = {
+    "steps": falling_by_steps,
+    "cosine": falling_by_cosine,
+    "linear": falling_linearly,
+}
+SMALLEST_FACTOR = 1e-6  # torch's warm-up cannot start at 0
 
 
 def restarted(
@@ -130,7 +179,10 @@ def build_engine(
     device = next(network.parameters()).device
     settings = copy.deepcopy(config.deepspeed)
     rate = learning_rate(config.hdkd.schedule, settings["train_batch_size"])
-    settings["optimizer"].setdefault("params", {})["lr"] = rate
+    params = settings["optimizer"].setdefault("params", {})
+    params["lr"] = rate
+    if settings["optimizer"]["type"].lower() in ("adam", "adamw") and not offloads(settings):
+        params.setdefault("torch_adam", True)  # its own compiles for minutes at its first use
     settings.setdefault("steps_per_print", 10**9)
     settings.setdefault("gradient_clipping", 0.0)  # DeepSpeed's own default is to clip at norm 1
     settings.setdefault("timers", {"throughput": {"enabled": False}})  # it waits for the device
@@ -172,6 +224,11 @@ def channels_last_weights(network: nn.Module) -> None:
         if isinstance(module, nn.Conv2d):
             weight = module.weight
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+
+
+def offloads(settings: Mapping[str, Any]) -> bool:
+    """Tell whether DeepSpeed keeps the optimiser in the host's memory, which needs its own Adam."""
+    return "offload_optimizer" in settings.get("zero_optimization", {})
 
 
 def averaged_buffers(network: nn.Module) -> dict[str, Tensor]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from hdkd_dist.method.algorithm import Algorithm, Engine
 from hdkd_dist.method.functional import Prepare
 from hdkd_dist.method.hypergradient import Mean
 from hdkd_dist.method.meta_objective import MetaObjective
-from hdkd_dist.method.objective import LossLayout
+from hdkd_dist.method.objective import LossLayout, loss_vector
 from hdkd_dist.method.state import LossWeights, start_weights
 from hdkd_dist.method.weights import (
     METHODS,
@@ -40,7 +42,7 @@ def configured_weights(settings: Settings, num_exits: int, device: torch.device)
     Raises:
         ValueError: if the run named by ``fixed:<file>`` or ``replay_sum`` has no γ of this network.
     """
-    method, gamma = METHODS[settings.method], settings.gamma
+    method, gamma = configured_method(settings), settings.gamma
     temperature = settings.loss.temperature
     weights = start_weights(
         initial_weights(settings, method, num_exits).to(device),
@@ -60,6 +62,12 @@ def configured_weights(settings: Settings, num_exits: int, device: torch.device)
             )
         weights.sum_curve = read_sum_curve(Path(gamma.replay_sum)).at
     return weights
+
+
+def configured_method(settings: Settings) -> Method:
+    """Give the method's row, with the teachers that ``hdkd.loss.teachers`` names instead."""
+    method, teachers = METHODS[settings.method], settings.loss.teachers
+    return method if teachers is None else dataclasses.replace(method, teachers=teachers)
 
 
 def initial_weights(settings: Settings, method: Method, num_exits: int) -> Tensor:
@@ -143,6 +151,7 @@ def build_algorithm(
         gradient_share=gradient_share(deepspeed["optimizer"]),
         prepare=prepare,
         arguments={"gradient_equilibrium": True} if equilibrates(settings) else {},
+        losses=partial(loss_vector, label_smoothing=settings.loss.label_smoothing),
         autocast=half,
         casts_together=isinstance(engine.module, MultiExitNetwork),
         scope=gamma.scope,

@@ -23,7 +23,7 @@ from hdkd_dist.distributed.devices import describe_device, device_line, set_roun
 from hdkd_dist.distributed.signals import StopRequests
 from hdkd_dist.distributed.watchdog import ProgressMark, Watchdog
 from hdkd_dist.method.objective import LossLayout
-from hdkd_dist.models import exit_costs
+from hdkd_dist.models import exit_costs, network_name
 from hdkd_dist.runs.folder import (
     CHECKPOINTS,
     CONFIG,
@@ -68,12 +68,13 @@ def finish(
     if ranks.rank() != 0:
         return
     save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
-    rows = exit_rows(exit_costs(network, run.image_size), progress.evaluated, test)
+    costs = exit_costs(network, run.image_size)
+    rows = exit_rows(costs, progress.evaluated, test)
     settings = run.settings
     results: Results = {
         "method": settings.method,
         "dataset": manifest.name,
-        "preset": settings.model.preset,
+        "preset": network_name(settings.model.model_dump()),
         "seed": settings.run.seed,
         "world_size": run.share.world_size,
         "hardware": describe_device(run.device),
@@ -87,6 +88,8 @@ def finish(
     pictures = draw_figures(folder)
     reporter.finish(run.steps, rows, pictures)
     print(table(rows))
+    if costs.uncounted:
+        print(f"multiply-adds leave out {', '.join(costs.uncounted)}: no formula is known")
     print(f"{folder}: weights, {RESULTS}, {METRICS}, {', '.join(p.name for p in pictures)}")
 
 
@@ -130,7 +133,7 @@ def execute(
             if ranks.rank() == 0:
                 print(f"{folder} is finished: nothing to do (--resume never trains it again)")
             return
-        run = build_run(config, manifest, device)
+        run = build_run(config, manifest, device, fresh=start.checkpoint is None)
         try:
             train_and_report(config, run, manifest, folder, start, requests, watchdog.mark)
         except Stopped as stop:

@@ -67,7 +67,7 @@ def stored(count, side, device):
     ]
 
 
-@pytest.mark.parametrize("preset", ["msdnet-digits", "resnet-digits"])
+@pytest.mark.parametrize("preset", ["msdnet-digits", "resnet-digits", "vit-digits"])
 @pytest.mark.parametrize(
     ("method", "accumulation", "how"),
     [

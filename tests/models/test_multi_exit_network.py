@@ -6,7 +6,7 @@ from torch import nn
 
 from hdkd_dist.models import PRESETS, MultiExitNetwork, build
 
-SMALL = ["msdnet-digits", "resnet-digits"]
+SMALL = ["msdnet-digits", "resnet-digits", "vit-digits"]
 
 
 @pytest.fixture(params=SMALL)
