@@ -1,299 +1,224 @@
-"""What early exit really saves: time of the runtime against the full network, and of the search.
+"""What early exit really saves, and in which runtime: time per image, all contestants in turns.
 
     python benchmarks/inference.py --run runs/X        # an evaluated run, on its test images
     python benchmarks/inference.py [--preset msdnet-cifar-small]    # random weights and images
 
 Without a run the weights are random and the thresholds such that the shares that leave at the exits
-are geometric: the times mean the same, the answers nothing. The stages alone, the full network and
-the runtime take turns on the same batches, so that a slow moment of the machine hits all; figures
-are medians. "drift" is how much slower the machine was during the race than when the stages were
-timed for the budgets in milliseconds.
+are geometric: the times mean the same, the answers nothing. Of every runtime, all stages in a row
+and early exit under five budgets take turns, round after round, so that a slow moment of the
+machine hits all; figures are medians over the rounds, batch by batch.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
-import statistics
+import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from exit_subject import Subject, confidences, export, random_subject, trained_subject
 
 from hdkd_dist import cli
-from hdkd_dist.evaluation.thresholds import SEARCHES, budgets_between, geometric, geometric_shares
 from hdkd_dist.inference.allocation import keep_freed_memory
-from hdkd_dist.inference.confidence import Judged, top_probability
+from hdkd_dist.inference.exported import Exported, load_exported, write_description
 from hdkd_dist.inference.latency import StageTimes, measure_stages, sizes_up_to
-from hdkd_dist.inference.policy import exits_taken, score
-from hdkd_dist.inference.runtime import EarlyExitRunner
-from hdkd_dist.models import MultiExitNetwork, build, exit_costs, resolve
-from hdkd_dist.runs.results import read_results
+from hdkd_dist.inference.onnx_stages import CPU, OnnxStages
+from hdkd_dist.inference.runtime import Compaction, EarlyExitRunner, Stages
+from hdkd_dist.inference.scoring import exits_taken
+from hdkd_dist.inference.torch_stages import TorchStages, fold_batch_norm
 
 BATCHES = (1, 32, 256)
-IMAGES = {1: 64, 32: 512, 256: 1024}  # per measurement
+IMAGES = {1: 48, 32: 256, 256: 512}  # per measurement
 BUDGETS = 5
-SEARCH_IMAGES, SEARCH_EXITS, SEARCH_BUDGETS = 50_000, 8, 40
+BASE = "torch"  # what the others are compared with
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What is measured: a network, images [N, 3, H, W], and policies for rising costs."""
+class OpenVinoStages:
+    """The stages' ONNX files in OpenVINO."""
 
-    name: str
-    network: MultiExitNetwork
-    image_size: int
-    images: Tensor
-    mmac: Sequence[float]
-    temperatures: Sequence[float]
-    budgets: Sequence[float]  # [M], MMAC
-    thresholds: Tensor  # [M, K]
+    def __init__(self, exported: Exported, threads: int) -> None:
+        import openvino
 
+        options = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        core = openvino.Core()
+        files = exported.stage_files()
+        self.num_exits = len(files)
+        self.models = [core.compile_model(file, "CPU", options) for file in files]
 
-def random_subject(preset: str) -> Subject:
-    """Random weights and images."""
-    torch.manual_seed(0)
-    network = build(preset).eval()
-    size = resolve(preset, {}).input_size
-    images = torch.randn(max(IMAGES.values()), 3, size, size)
-    mmac = exit_costs(network, size).mmac
-    budgets = budgets_between(mmac)
-    confidence, _ = top_probability(full_outputs(network, images))
-    return Subject(
-        f"{preset}, random",
-        network,
-        size,
-        images,
-        mmac,
-        [1.0] * network.num_exits,
-        budgets.tolist(),
-        geometric(confidence, mmac, budgets),
-    )
+    def begin(self, images: np.ndarray) -> list[np.ndarray]:
+        return [np.ascontiguousarray(images)]
+
+    def run(self, k: int, state: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
+        *state, logits = self.models[k](state, share_inputs=True, share_outputs=False).to_tuple()
+        return state, logits
+
+    def keep(self, state: list[np.ndarray], compaction: Compaction) -> list[np.ndarray]:
+        return [compaction.apply(rows) for rows in state]
 
 
-def trained_subject(run: Path, data: str | None) -> Subject:
-    """An evaluated run, its test images and the thresholds found on validation."""
-    from hdkd_dist.data.normalize import Normalize
-    from hdkd_dist.data.streams import ReadOptions, SplitReader
-    from hdkd_dist.evaluation.evaluate_run import manifest_of
-    from hdkd_dist.runs.network import load_network, read_run
+def int8_stages(exported: Exported, subject: Subject, threads: int) -> Stages:
+    """Quantise the stages as onnxruntime does, calibrated on 64 images; the thresholds stay."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    config, manifest, results = read_run(run), manifest_of(run, data), read_results(run)
-    if "budgeted" not in results:
-        raise ValueError(
-            f"{run} has no thresholds yet: run hdkd_dist/evaluate.py --run {run} first"
+    class Once(CalibrationDataReader):
+        def __init__(self, feed: dict[str, np.ndarray]) -> None:
+            self.feeds = iter([feed])
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.feeds, None)
+
+    stages = OnnxStages(exported, threads)
+    stages.chunk = None
+    state = stages.begin(subject.images[:64])
+    folder = exported.folder / "int8"
+    (folder / "onnx").mkdir(parents=True)
+    files = []
+    for k, file in enumerate(exported.stage_files()):
+        prepared, files_k = folder / "prepared.onnx", folder / "onnx" / file.name
+        quant_pre_process(file, prepared, skip_symbolic_shape=True)
+        feed = dict(zip(stages.inputs[k], state, strict=True))
+        quantize_static(
+            prepared, files_k, Once(feed), per_channel=True, weight_type=QuantType.QInt8
         )
-    model = config["hdkd"]["model"]
-    size = resolve(model["preset"], model["overrides"]).input_size
-    reading = ReadOptions(torch.device("cpu"))
-    reader = SplitReader(
-        manifest, "test", image_size=size, batch=256, reading=reading, augment=False
-    )
-    wanted = min(max(IMAGES.values()), reader.samples)
-    order = np.random.default_rng(0).permutation(reader.samples)[:wanted]
-    images = torch.cat([part.images for part in reader.read(order)])
-    normalize = Normalize.of(manifest.image["mean"], manifest.image["std"], "cpu")
-    rows = results["budgeted"]
-    return Subject(
-        f"{run.name}, {model['preset']}",
-        load_network(run, config, len(manifest.classes)),
-        size,
-        normalize(images),
-        [row["mmac"] for row in results["exits"]],
-        results["confidence"]["temperatures"],
-        [row["budget_mmac"] for row in rows],
-        torch.tensor([row["thresholds"] for row in rows]),
-    )
+        state, _ = stages.run(k, state)
+        files.append(files_k)
+    description = json.loads((exported.folder / "model.json").read_text())
+    write_description(folder, description, files)
+    return OnnxStages(load_exported(folder), threads)
 
 
-@torch.inference_mode()
-def full_outputs(network: MultiExitNetwork, images: Tensor) -> Tensor:
-    """Logits [K, N, C]."""
-    return torch.cat([network(part) for part in images.split(256)], dim=1)
+def load_runtimes(subject: Subject, folder: Path, threads: int) -> dict[str, Stages]:
+    """Every runtime that is installed."""
+    exported = export(subject, folder)
+    loaders: dict[str, Callable[[], Stages]] = {
+        BASE: lambda: TorchStages(subject.network),
+        "torch folded": lambda: TorchStages(fold_batch_norm(subject.network)),
+        "onnxruntime": lambda: OnnxStages(exported, threads, [CPU]),
+        "openvino": lambda: OpenVinoStages(exported, threads),
+        "onnxruntime int8": lambda: int8_stages(exported, subject, threads),
+    }
+    if importlib.util.find_spec("openvino") is None:
+        del loaders["openvino"]
+    return {name: load() for name, load in loaders.items()}
 
 
-def shares_of(subject: Subject, images: Tensor) -> Tensor:
-    """The shares [M, K] of ``images`` that really leave at each exit."""
-    temperatures = torch.tensor(subject.temperatures)[:, None, None]
-    confidence, _ = top_probability(full_outputs(subject.network, images), temperatures)
-    taken = exits_taken(confidence, subject.thresholds)
+def run_all(stages: Stages) -> Callable[[np.ndarray], None]:
+    """The full network: all stages in a row, and no look at who might leave."""
+
+    def run(images: np.ndarray) -> None:
+        state = stages.begin(images)
+        for k in range(stages.num_exits):
+            state, _ = stages.run(k, state)
+
+    return run
+
+
+def shares_of(subject: Subject, images: int) -> np.ndarray:
+    """The shares [M, K] of the first ``images`` that leave at each exit."""
+    found = confidences(subject.network, subject.images[:images], subject.temperatures)
+    taken = exits_taken(found, subject.thresholds)
     exits = subject.network.num_exits
-    return torch.stack([(taken == k).double().mean(dim=1) for k in range(exits)], dim=1)
+    return torch.stack([(taken == k).double().mean(dim=1) for k in range(exits)], dim=1).numpy()
 
 
-@dataclass(frozen=True)
-class Race:
-    """Measured in turns.
-
-    Each batch counts with its median over the rounds: a sum of raw times would take in every
-    interruption by other work, which medians of single stages leave out.
-    """
-
-    full: float  # seconds per image of the full network
-    policies: list[float]  # seconds per image of the runtime
-    stages: StageTimes  # of whole batches
-
-
-@torch.inference_mode()
-def race(subject: Subject, batch: int, policies: Sequence[int], rounds: int) -> Race:
-    """Let the stages alone, the full network and the runtime take turns on the same images."""
-    images = subject.images[: IMAGES[batch]].split(batch)
-    runners = [
-        EarlyExitRunner(subject.network, subject.thresholds[p].tolist(), subject.temperatures)
-        for p in policies
+def race(
+    subject: Subject,
+    runtimes: dict[str, Stages],
+    batch: int,
+    rounds: int,
+    clock: Callable[[], float],
+) -> tuple[list[dict], list[dict]]:
+    """Rows of every runtime at five budgets in MMAC, and at five in milliseconds."""
+    shares = shares_of(subject, IMAGES[batch])
+    budgets = np.linspace(0, len(subject.budgets) - 1, BUDGETS + 2)[1:-1].round().astype(int)
+    size = subject.images.shape[-1]
+    before = {
+        n: measure_stages(s, size, sizes_up_to(batch), clock=clock) for n, s in runtimes.items()
+    }
+    deadlines: dict[str, list[tuple[float, int]]] = {}
+    for name, times in before.items():
+        expected = [times.expected_ms(batch, row) for row in shares]
+        wanted = np.linspace(min(expected), max(expected), BUDGETS + 2)[1:-1]
+        deadlines[name] = [
+            (float(ms), max(p for p, e in enumerate(expected) if e <= ms)) for ms in wanted
+        ]
+    contestants: list[tuple[str, Callable]] = []
+    for name, stages in runtimes.items():
+        policies = [*budgets, *(p for _, p in deadlines[name])]
+        contestants.append((name, run_all(stages)))
+        for p in policies:
+            runner = EarlyExitRunner(stages, subject.thresholds[p].tolist(), subject.temperatures)
+            contestants.append((name, runner))
+    parts = [
+        subject.images[i : i + batch]
+        for i in range(0, min(IMAGES[batch], len(subject.images)), batch)
     ]
-    contestants = [subject.network, *runners]
-    seconds = np.zeros((rounds + 1, len(contestants), len(images)))
-    stages = []
+    seconds = np.zeros((rounds + 1, len(contestants), len(parts)))
+    alone: dict[str, list[np.ndarray]] = {name: [] for name in runtimes}
     for turn in range(rounds + 1):
-        stages.append(
-            measure_stages(subject.network, subject.image_size, [batch], len(images), seconds=0)
-        )
-        for place, contestant in enumerate(contestants):
-            for number, part in enumerate(images):
-                start = time.perf_counter()
+        for name, stages in runtimes.items():
+            times = measure_stages(stages, size, [batch], len(parts), 0, clock)
+            alone[name].append(times.rounds)
+        for place, (_, contestant) in enumerate(contestants):
+            for number, part in enumerate(parts):
+                start = clock()
                 contestant(part)
-                seconds[turn, place, number] = time.perf_counter() - start
-    usual = np.median(seconds[1:], axis=0).sum(axis=1) / sum(map(len, images))  # the first warms up
-    alone = np.median([each.seconds for each in stages[1:]], axis=0)
-    return Race(usual[0], usual[1:].tolist(), StageTimes([batch], alone))
-
-
-def measure_batch(subject: Subject, batch: int, rounds: int) -> tuple[list[dict], list[dict]]:
-    """Rows of the runtime at five budgets in MMAC, and at five in milliseconds."""
-    times = measure_stages(subject.network, subject.image_size, sizes_up_to(batch))
-    shares = shares_of(subject, subject.images[: IMAGES[batch]])
-    positions = np.linspace(0, len(subject.budgets) - 1, BUDGETS + 2)[1:-1].round().astype(int)
-    expected = [times.expected_ms(batch, row.tolist()) for row in shares]
-    budgets_ms = np.linspace(min(expected), max(expected), BUDGETS + 2)[1:-1]
-    in_time = [max(p for p, ms in enumerate(expected) if ms <= budget) for budget in budgets_ms]
-    result = race(subject, batch, [*positions, *in_time], rounds)
-    rows = []
-    for p, seconds in zip(positions, result.policies, strict=False):
-        mmac = float(shares[p] @ torch.tensor(subject.mmac, dtype=torch.float64))
-        rows.append(
+                seconds[turn, place, number] = clock() - start
+    usual = 1000 * np.median(seconds[1:], axis=0).sum(axis=1) / sum(map(len, parts))
+    own = {
+        name: [ms for (n, _), ms in zip(contestants, usual, strict=True) if n == name]
+        for name in runtimes
+    }  # full, then the budgets, then the deadlines
+    rows, timed = [], []
+    for name in runtimes:
+        full, *rest = own[name]
+        stages_alone = StageTimes([batch], np.concatenate(alone[name][1:], axis=1))
+        rows += [
             {
+                "runtime": name,
                 "batch": batch,
                 "budget_mmac": subject.budgets[p],
-                "speedup": result.full / seconds,
-                "promised_by_latency": promised_by_latency(result.stages, batch, shares[p]),
-                "promised_by_mmac": subject.mmac[-1] / mmac,
-                "ms_per_image": 1000 * seconds,
-                "full_ms_per_image": 1000 * result.full,
+                "full_ms_per_image": full,
+                "ms_per_image": ms,
+                "speedup": full / ms,
+                "promised": promised(stages_alone, batch, shares[p]),
+                "against_torch": base / ms,
             }
-        )
-    # How much slower the machine was during the race than when the budgets were set.
-    drift = result.stages.ms_per_image(batch)[-1] / times.ms_per_image(batch)[-1]
-    deadlines = [
-        {
-            "batch": batch,
-            "budget_ms": float(budget),
-            "ms": 1000 * seconds,
-            "machine_drift": drift,
-        }
-        for budget, seconds in zip(budgets_ms, result.policies[BUDGETS:], strict=True)
-    ]
-    return rows, deadlines
+            for p, ms, base in zip(budgets, rest, own[BASE][1:], strict=False)
+        ]
+        # How much slower the machine was during the race than when the budgets were set.
+        drift = stages_alone.ms_per_image(batch)[-1] / before[name].ms_per_image(batch)[-1]
+        timed += [
+            {"runtime": name, "batch": batch, "budget_ms": ms, "ms": used, "machine_drift": drift}
+            for (ms, _), used in zip(deadlines[name], rest[BUDGETS:], strict=True)
+        ]
+    return rows, timed
 
 
-def promised_by_latency(times: StageTimes, batch: int, shares: Tensor) -> float:
+def promised(times: StageTimes, batch: int, shares: np.ndarray) -> float:
     """The speed-up if every stage took its time per image at this batch size, with no overhead."""
     stages = times.of_batch([batch] * len(shares))
-    reach = 1 - torch.cat([torch.zeros(1), shares.cumsum(0)[:-1]]).numpy()
+    reach = 1 - np.concatenate([[0.0], shares.cumsum()[:-1]])
     return float(stages.sum() / (stages * reach).sum())
 
 
-@torch.inference_mode()
-def profile_of_one(subject: Subject, rounds: int = 200) -> dict[str, float]:
-    """Where the milliseconds of a batch of 1 go when it runs to the last exit."""
-    image = subject.images[:1]
-    exits = subject.network.num_exits
-    runner = EarlyExitRunner(subject.network, [2.0] * exits, subject.temperatures)
-    parts: dict[str, list[float]] = {"network": [], "runtime": [], "confidence": []}
-    logits = subject.network(image)[0]
-    for _ in range(rounds):
-        marks = [time.perf_counter()]
-        subject.network(image)
-        marks.append(time.perf_counter())
-        runner(image)
-        marks.append(time.perf_counter())
-        for temperature in subject.temperatures:
-            confidence, _ = top_probability(logits, temperature)
-            (confidence < 0).nonzero()
-        marks.append(time.perf_counter())
-        for part, passed in zip(parts.values(), np.diff(marks), strict=True):
-            part.append(1000 * passed)
-    return {name: statistics.median(part) for name, part in parts.items()}
-
-
-def measure_search() -> dict[str, float]:
-    """The searches for 50,000 images, 8 exits and 40 budgets, and geometric's as a plain loop."""
-    generator = torch.Generator().manual_seed(0)
-    confidence = torch.rand(SEARCH_EXITS, SEARCH_IMAGES, generator=generator)
-    right = confidence > torch.rand(SEARCH_EXITS, SEARCH_IMAGES, generator=generator)
-    split = Judged(confidence, confidence, right, right)
-    costs = list(range(1, SEARCH_EXITS + 1))
-    budgets = budgets_between(costs, SEARCH_BUDGETS + 2)[1:-1]
-    seconds, scores = {}, {}
-    for name, search in SEARCHES.items():
-        found = []
-        for _ in range(3):
-            start = time.perf_counter()
-            scores[name] = score(split, costs, search(split, costs, budgets))
-            found.append(time.perf_counter() - start)
-        seconds[name] = statistics.median(found)
-    lists = confidence.tolist(), right.tolist(), geometric_shares(costs, budgets).tolist()
-    start = time.perf_counter()
-    looped = loop_search(*lists, costs)
-    loop_seconds = time.perf_counter() - start
-    both = torch.stack([scores["geometric"].cost, scores["geometric"].top1], dim=1)
-    assert torch.allclose(both, torch.tensor(looped, dtype=torch.float64)), "the loop differs"
-    return {
-        "seconds": seconds["geometric"],
-        "loop_seconds": loop_seconds,
-        "direct_seconds": seconds["direct"],
-    }
-
-
-def loop_search(
-    confidence: list[list[float]],
-    right: list[list[bool]],
-    shares: list[list[float]],
-    costs: list[float],
-) -> list[tuple[float, float]]:
-    """The geometric search and its scores as they are usually written: sample by sample."""
-    exits, images = len(confidence), len(confidence[0])
-    orders = [sorted(range(images), key=row.__getitem__, reverse=True) for row in confidence]
-    found = []
-    for row in shares:
-        left = [False] * images
-        thresholds, until, before = [], 0.0, 0
-        for k in range(exits - 1):
-            until += row[k]
-            wanted, count, threshold = round(until * images) - before, 0, 2.0
-            before += wanted
-            for sample in orders[k]:
-                if count == wanted:
-                    break
-                if not left[sample]:
-                    left[sample] = True
-                    count += 1
-                    threshold = confidence[k][sample]
-            thresholds.append(threshold)
-        cost, correct = 0.0, 0
-        for sample in range(images):
-            for k in range(exits):
-                if k + 1 == exits or confidence[k][sample] >= thresholds[k]:
-                    cost += costs[k]
-                    correct += right[k][sample]
-                    break
-        found.append((cost / images, 100 * correct / images))
-    return found
+def processor() -> str:
+    """The processor's name, as Linux gives it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.split(": ")[1] for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def main(
@@ -302,80 +227,60 @@ def main(
     preset: str = "msdnet-cifar-small",
     rounds: int = 7,
     threads: int = 1,
-    json: bool = False,
+    clock: str = "wall",
+    json_file: str | None = None,
 ) -> None:
-    """Measure runtime and search.
+    """Measure all runtimes that are installed.
 
     Args:
         run: the folder of an evaluated run.
         data: its prepared data set, if it is not where it was.
         preset: without a run, the network.
         rounds: measurements of each figure.
-        threads: of torch.
-        json: print one JSON object as the last line.
+        threads: of each runtime.
+        clock: wall, or cpu: the process's own time, for one thread on a core that others use too.
+        json_file: also write everything there.
     """
     torch.set_num_threads(threads)
     keep_freed_memory()
-    subject = trained_subject(Path(run), data) if run else random_subject(preset)
-    report: dict = {
-        "runtime": [],
-        "deadlines": [],
-        "setup": {
-            "subject": subject.name,
-            "rounds": rounds,
-            "threads": threads,
-            "cores": os.cpu_count(),
-            "processor": platform.processor() or platform.machine(),
-            "torch": torch.__version__,
-        },
-    }
-    for batch in BATCHES:
-        rows, deadlines = measure_batch(subject, batch, rounds)
-        report["runtime"] += rows
-        report["deadlines"] += deadlines
-    report["profile_of_one_ms"] = profile_of_one(subject)
-    report["search"] = measure_search()
-    print_tables(report)
-    if json:
-        print_json(report)
+    most = max(IMAGES.values())
+    subject = trained_subject(Path(run), data, most) if run else random_subject(preset, most)
+    print(
+        f"{subject.name}; {rounds} rounds, {threads} threads of {os.cpu_count()}, {clock} time, "
+        f"{processor()}"
+    )
+    report: dict[str, list[dict]] = {"budgets": [], "deadlines": []}
+    with tempfile.TemporaryDirectory() as folder:
+        runtimes = load_runtimes(subject, Path(folder), threads)
+        for batch in BATCHES:
+            rows, timed = race(subject, runtimes, batch, rounds, CLOCKS[clock])
+            print_tables(rows, timed)
+            report["budgets"] += rows
+            report["deadlines"] += timed
+    if json_file:
+        Path(json_file).write_text(json.dumps(report, indent=1) + "\n")
 
 
-def print_tables(report: dict) -> None:
+def print_tables(rows: Sequence[dict], timed: Sequence[dict]) -> None:
     """For people."""
-    print(", ".join(f"{key} {value}" for key, value in report["setup"].items()))
     print(
-        f"{'batch':>6} {'budget MMAC':>12} {'full ms':>8} {'ms':>8} {'speed-up':>9} "
-        f"{'by latency':>11} {'kept':>6} {'by MMAC':>8}"
+        f"{'runtime':>16} {'batch':>5} {'budget MMAC':>11} {'full ms':>8} {'ms':>8} "
+        f"{'speed-up':>8} {'promised':>8} {'kept':>5} {'against torch':>13}"
     )
-    for row in report["runtime"]:
-        kept = row["speedup"] / row["promised_by_latency"]
+    for row in rows:
         print(
-            f"{row['batch']:6} {row['budget_mmac']:12.2f} {row['full_ms_per_image']:8.3f} "
-            f"{row['ms_per_image']:8.3f} {row['speedup']:9.2f} {row['promised_by_latency']:11.2f} "
-            f"{kept:6.0%} {row['promised_by_mmac']:8.2f}"
+            f"{row['runtime']:>16} {row['batch']:5} {row['budget_mmac']:11.2f} "
+            f"{row['full_ms_per_image']:8.3f} {row['ms_per_image']:8.3f} {row['speedup']:8.2f} "
+            f"{row['promised']:8.2f} {row['speedup'] / row['promised']:5.0%} "
+            f"{row['against_torch']:13.2f}"
         )
-    print(
-        f"{'batch':>6} {'budget ms':>10} {'ms':>8} {'of it':>6} {'drift':>6} {'without drift':>14}"
-    )
-    for row in report["deadlines"]:
+    print(f"{'runtime':>16} {'batch':>5} {'budget ms':>9} {'ms':>8} {'of it':>5} {'drift':>5}")
+    for row in timed:
         print(
-            f"{row['batch']:6} {row['budget_ms']:10.3f} {row['ms']:8.3f} "
-            f"{row['ms'] / row['budget_ms']:6.0%} {row['machine_drift']:6.2f} "
-            f"{row['ms'] / row['budget_ms'] / row['machine_drift']:14.0%}"
+            f"{row['runtime']:>16} {row['batch']:5} {row['budget_ms']:9.3f} {row['ms']:8.3f} "
+            f"{row['ms'] / row['budget_ms']:5.0%} {row['machine_drift']:5.2f}",
+            flush=True,
         )
-    profile = ", ".join(f"{name} {ms:.3f} ms" for name, ms in report["profile_of_one_ms"].items())
-    print(f"one image through all exits: {profile}")
-    search = report["search"]
-    print(
-        f"search and score, {SEARCH_IMAGES} images × {SEARCH_EXITS} exits × {SEARCH_BUDGETS} "
-        f"budgets: geometric {search['seconds']:.2f} s, as a loop {search['loop_seconds']:.1f} s; "
-        f"direct {search['direct_seconds']:.2f} s"
-    )
-
-
-def print_json(report: dict) -> None:
-    """For machines."""
-    print(json.dumps(report))
 
 
 if __name__ == "__main__":

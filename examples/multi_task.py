@@ -1,7 +1,7 @@
 """Learn the weights of several losses, without any exits: python examples/multi_task.py
 
-The task is to read digits from 150 labels. Two more losses might help: whether the digit is odd, and
-random labels, which cannot. All weights learn from the validation loss of the task alone.
+The task is to read digits from 150 labels. Two more losses might help: whether the digit is odd,
+and random labels, which cannot. All weights learn from the validation loss of the task alone.
 """
 
 from importlib.util import find_spec

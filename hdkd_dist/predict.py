@@ -2,17 +2,20 @@
 
 ``python hdkd_dist/predict.py --model DIR --images DIR --budget_mmac 20``
 
-Needs torch, safetensors, numpy, pillow and fire; no DeepSpeed, no FFCV.
+Needs numpy, pillow, fire, and onnxruntime or torch with safetensors; no DeepSpeed, no FFCV.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import sys
-import time
-from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hdkd_dist.inference.predictor import Batch, Predictor
 
 
 def main(
@@ -22,6 +25,9 @@ def main(
     deadline_ms: float | None = None,
     exit: int | None = None,
     batch: int = 32,
+    runtime: str | None = None,
+    threads: int | None = None,
+    providers: Sequence[str] = (),
 ) -> None:
     """Classify images under a budget; JSON lines on stdout, the last one a summary.
 
@@ -32,69 +38,78 @@ def main(
         deadline_ms: mean milliseconds per image, as measured on this machine before the start.
         exit: all images leave at this exit (1 is the first).
         batch: images at a time.
+        runtime: onnx or torch; default the first that is installed.
+        threads: of the runtime.
+        providers: onnxruntime's execution providers by name; default the CPU's.
     """
-    given = {"--budget_mmac": budget_mmac, "--deadline_ms": deadline_ms, "--exit": exit}
-    if sum(value is not None for value in given.values()) != 1:
-        raise ValueError(f"give exactly one of {', '.join(given)}")
-    for flag, value in {**given, "--batch": batch}.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise ValueError(f"{flag} must be a number, not {value!r}")
-    if not 1 <= batch < math.inf or batch != int(batch):
-        raise ValueError(f"--batch must be a whole number from 1 on, not {batch}")
-    batch = int(batch)
-
-    import torch
-
-    from hdkd_dist.inference import choice
     from hdkd_dist.inference.allocation import keep_freed_memory
-    from hdkd_dist.inference.exported import load_exported
-    from hdkd_dist.inference.folder import answers_for, batches_of, files_in
-    from hdkd_dist.inference.latency import measure_stages, sizes_up_to
-    from hdkd_dist.inference.runtime import EarlyExitRunner
+    from hdkd_dist.inference.predictor import Predictor, files_in
 
     keep_freed_memory()
-    exported = load_exported(Path(str(model)))
     files = files_in(Path(str(images)))
-    batch = min(batch, len(files))  # so are the stages timed
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    network = exported.network.to(device)
-    if budget_mmac is not None:
-        thresholds = choice.for_budget(exported, budget_mmac)
-    elif deadline_ms is not None:
-        times = measure_stages(network, exported.preprocessing.size, sizes_up_to(batch))
-        thresholds = choice.for_deadline(exported, deadline_ms, times, batch)
-    else:
-        thresholds = choice.for_exit(exported, exit)
-    runner = EarlyExitRunner(network, thresholds, exported.temperatures)
-
-    taken: Counter[int] = Counter()
-    skipped, seconds = 0, 0.0
-    for good, pixels, unusable in batches_of(exported, files, batch):
-        start = time.perf_counter()
-        lines = answers_for(exported, runner, pixels.to(device), good)
-        seconds += time.perf_counter() - start
-        taken.update(line["exit"] for line in lines)
-        skipped += len(unusable)
-        for line in lines:
-            print(json.dumps(line))
-        for each in unusable:
-            print(f"skipped {each.file}: {each.reason}", file=sys.stderr)
-            print(json.dumps({"image": str(each.file), "skipped": each.reason}))
-    answered = taken.total()
-    if not answered:
+    predictor = Predictor(
+        str(model),
+        budget_mmac=budget_mmac,
+        deadline_ms=deadline_ms,
+        exit=exit,
+        runtime=runtime,
+        threads=threads,
+        providers=providers,
+        batch=min(batch, len(files)) if isinstance(batch, int) else batch,  # so are stages timed
+    )
+    tally = Tally([0] * len(predictor.exported.exits))
+    for each in predictor.batches(files):
+        tally.add(each)
+        for result in each.results:
+            line = result.as_json()
+            print(json.dumps(line, allow_nan=False))
+            if "skipped" in line:
+                print(f"skipped {line['image']}: {line['skipped']}", file=sys.stderr)
+    if not sum(tally.exits):
         raise ValueError(
-            f"--images {images} holds no image that can be read ({skipped} files skipped)"
+            f"--images {images} holds no image that can be read ({tally.skipped} files skipped)"
         )
-    costs = [row["mmac"] for row in exported.exits]
-    summary = {
-        "images": answered,
-        "skipped": skipped,
-        "exits": [taken[k + 1] for k in range(len(costs))],
-        "thresholds": list(thresholds),
-        "mmac": sum(costs[k - 1] * count for k, count in taken.items()) / answered,
-        "ms_per_image": 1000 * seconds / answered,
-    }
-    print(json.dumps({"summary": summary}))
+    print(json.dumps({"summary": tally.summary(predictor)}, allow_nan=False))
+
+
+@dataclass
+class Tally:
+    """What has come of the images so far.
+
+    Attributes:
+        exits: [K], how many have left at each.
+        skipped: files.
+        seconds: of each batch that had images, in the network.
+    """
+
+    exits: list[int]
+    skipped: int = 0
+    seconds: list[float] = field(default_factory=list)
+
+    def add(self, batch: Batch) -> None:
+        """Count a batch."""
+        for number in batch.exits:
+            self.exits[number - 1] += 1
+        self.skipped += len(batch.results) - len(batch.exits)
+        if batch.exits:
+            self.seconds.append(batch.seconds)
+
+    def summary(self, predictor: Predictor) -> dict[str, Any]:
+        """Sum up; at least one image was answered."""
+        from hdkd_dist.inference.latency import percentiles_ms
+
+        answered = sum(self.exits)
+        costs = predictor.exported.mmac
+        return {
+            "images": answered,
+            "skipped": self.skipped,
+            "exits": self.exits,
+            "thresholds": list(predictor.thresholds),
+            "mmac": sum(m * n for m, n in zip(costs, self.exits, strict=True)) / answered,
+            "runtime": predictor.runtime,
+            "ms_per_image": 1000 * sum(self.seconds) / answered,
+            "batch_ms": percentiles_ms(self.seconds),
+        }
 
 
 if __name__ == "__main__":

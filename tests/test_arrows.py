@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "runs": ({"torch", "safetensors"}, {"models", "data"}),
     "inference": (
         {"torch", "numpy", "safetensors", "PIL", "onnxruntime"},
-        {"models", "data", "runs"},
+        {"models", "data", "runs", "cli"},
     ),
     "evaluation": (
         {"torch", "numpy", "matplotlib"},
@@ -110,7 +110,8 @@ for name in {modules!r}:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_no_device_is_named():
-    named = re.compile(r"\.cuda\(|[\"']cuda(:\d+)?[\"']")
-    files = {file.name for file in PACKAGE.rglob("*.py") if named.search(file.read_text())}
-    assert files == {"health.py"}  # which asks an accelerator how much it has used
+def test_no_device_is_chosen_by_name():
+    """Devices come from the engine; code may ask a device of what kind it is."""
+    named = re.compile(r"\.cuda\(|(?<!== )[\"']cuda(:\d+)?[\"']")
+    for file in PACKAGE.rglob("*.py"):
+        assert not named.search(file.read_text()), file

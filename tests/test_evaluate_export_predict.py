@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -27,6 +29,7 @@ from hdkd_dist.data.manifest import write as write_manifest
 from hdkd_dist.data.preparing.digits import MEAN, STD, prepare_digits
 from hdkd_dist.evaluation.evaluate_run import Options, check_request, evaluate_run, named_runs
 from hdkd_dist.inference.outputs import load_outputs
+from hdkd_dist.inference.predictor import RUNTIMES
 from hdkd_dist.models import build
 
 BEFORE = {"method": "hdkd", "exits": [], "gamma": {"ce": [1.0]}}
@@ -173,40 +176,51 @@ def lines_of(capsys):
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_predictions_are_the_evaluations(exported, test_images, test_outputs, results, capsys):
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_predictions_are_the_evaluations(
+    exported, test_images, test_outputs, results, capsys, runtime
+):
     for k in range(3):
-        predict.main(str(exported), str(test_images), exit=k + 1)
+        predict.main(str(exported), str(test_images), exit=k + 1, runtime=runtime)
         *lines, last = lines_of(capsys)
         expected = test_outputs.logits[k].argmax(dim=1).tolist()
-        assert [line["label"] for line in lines] == expected
+        assert [line["index"] for line in lines] == expected
         assert [line["class"] for line in lines] == [str(label) for label in expected]
         assert last["summary"]["mmac"] == pytest.approx(results["exits"][k]["mmac"])
     row = results["budgeted"][20]
-    predict.main(str(exported), str(test_images), budget_mmac=row["budget_mmac"])
+    budget = row["budget_mmac"]
+    predict.main(str(exported), str(test_images), budget_mmac=budget, runtime=runtime)
     *lines, last = lines_of(capsys)
     assert last["summary"]["mmac"] == pytest.approx(row["mmac"], rel=1e-6)
-    right = np.array([line["label"] for line in lines]) == test_outputs.labels.numpy()
+    right = np.array([line["index"] for line in lines]) == test_outputs.labels.numpy()
     assert 100 * right.mean() == pytest.approx(row["top1"])
+    assert last["summary"]["runtime"] == runtime
+    assert set(last["summary"]["batch_ms"]) == {"p50", "p95", "p99"}
 
 
 BLOCKED = """
 import sys, runpy
 for name in ("deepspeed", "ffcv", "numba", "cv2", "pydantic", "wandb", "matplotlib", "sklearn",
-             "tqdm", "scipy", "onnx", "onnxruntime", "onnxscript"):
+             "tqdm", "scipy", "onnx", "onnxscript", *sys.argv[1].split()):
     sys.modules[name] = None  # any import of it now fails
-sys.argv = sys.argv[1:]
+sys.argv = sys.argv[2:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_predict_needs_few_packages_and_names_what_it_skips(exported, test_images, tmp_path):
+@pytest.mark.parametrize(
+    ("runtime", "others"), [("onnx", "torch safetensors"), ("torch", "onnxruntime")]
+)
+def test_predict_needs_few_packages_and_names_what_it_skips(
+    exported, test_images, tmp_path, runtime, others
+):
     shutil.copy(test_images / "000.png", tmp_path / "good.png")
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "lost.png").symlink_to("nowhere")
     (tmp_path / "cut.png").write_bytes((test_images / "001.png").read_bytes()[:60])
     words = ["--model", exported, "--images", tmp_path, "--deadline_ms", "1000"]
     done = subprocess.run(
-        [sys.executable, "-I", "-c", BLOCKED, ROOT / "hdkd_dist/predict.py", *words],
+        [sys.executable, "-I", "-c", BLOCKED, others, ROOT / "hdkd_dist/predict.py", *words],
         capture_output=True,
         text=True,
     )
@@ -217,6 +231,7 @@ def test_predict_needs_few_packages_and_names_what_it_skips(exported, test_image
     assert skipped["notes.txt"] == "not an image"
     assert lines[-1]["summary"]["skipped"] == 3
     assert lines[-1]["summary"]["images"] == 1
+    assert lines[-1]["summary"]["runtime"] == runtime  # the one that is left
     assert "skipped" in done.stderr
 
 
@@ -239,11 +254,14 @@ def test_onnx_stages_in_a_row_give_every_exit(exported, test_images, test_output
     np.testing.assert_allclose(
         full.run(None, {"images": batch})[0], test_outputs.logits[:, :7], rtol=1e-3, atol=1e-3
     )
-    state, expected = [batch], test_outputs.logits[:, :7]
+    state, expected, given = [batch], test_outputs.logits[:, :7], ["images"]
     for k in range(3):
         stage = onnxruntime.InferenceSession(exported / f"onnx/stage_{k + 1}.onnx")
         names = [each.name for each in stage.get_inputs()]
+        assert names == given
+        assert {each.shape[0] for each in stage.get_inputs()} == {"batch"}
         *state, logits = stage.run(None, dict(zip(names, state, strict=True)))
+        given = [each.name for each in stage.get_outputs()][:-1]
         np.testing.assert_allclose(logits, expected[k], rtol=1e-3, atol=1e-3)
         state, expected = [each[2:] for each in state], expected[:, 2:]  # two leave
 
@@ -255,53 +273,109 @@ def refused(main, *words, **flags):
     return str(error.value)
 
 
-def change(key, value):
+def change(*path, value):
+    """Set one value in model.json, which may be one that is no JSON."""
+
     def edit(folder):
         file = folder / "model.json"
-        file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+        content = json.loads(file.read_text())
+        place = content
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+        file.write_text(json.dumps(content))
 
     return edit
 
 
-def other_weights(folder):
-    save_file(build("resnet-digits", 10).state_dict(), folder / "model.safetensors")
+def own(*names):
+    """Let model.json list the files as they are now."""
+
+    def edit(folder):
+        for name in names:
+            digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            change("sha256", name, value=digest)(folder)
+
+    return edit
 
 
-def other_run(folder):
-    save_file(build("msdnet-digits", 10).state_dict(), folder / "model.safetensors")
+def weights(values):
+    return lambda folder: save_file(values(), folder / "model.safetensors")
 
 
-DAMAGES = {
-    "no description": (lambda folder: (folder / "model.json").unlink(), "cannot read"),
-    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "has no model.safet"),
-    "no JSON": (lambda folder: (folder / "model.json").write_text("{"), "cannot read"),
-    "other format": (change("format", 9), "format 9"),
-    "other preset": (change("preset", "resnet-digits"), "does not match the weights"),
-    "unknown preset": (change("preset", "msdnet-digit"), "'msdnet-digits'"),
-    "other classes": (change("classes", ["0", "1"]), "does not match the weights"),
-    "other exits": (change("temperatures", [1, 1]), "for 2 exits, the network has 3"),
-    "temperatures in words": (change("temperatures", ["a"] * 3), "temperatures are not numbers"),
-    "preprocessing": (
-        change("preprocessing", {"size": 16, "crop": 1, "max_side": None, "mean": 3, "std": 1}),
-        "describes no network",
+def not_finite():
+    values = build("msdnet-digits", 10).state_dict()
+    values["classifiers.1.linear.bias"][3] = math.nan
+    return values
+
+
+def other_stage(folder):
+    shutil.copy(folder / "onnx/stage_1.onnx", folder / "onnx/stage_2.onnx")
+
+
+def write(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+NAN = math.nan
+WEIGHTS, STAGE = "model.safetensors", "onnx/stage_2.onnx"
+DAMAGES = {  # on both runtimes
+    "no description": ([lambda folder: (folder / "model.json").unlink()], "cannot read"),
+    "no JSON": ([write("model.json", b"{")], "cannot read"),
+    "deep JSON": ([write("model.json", b"[" * 100_000)], "cannot read"),
+    "other format": ([change("format", value=9)], "format 9"),
+    "other exits": ([change("temperatures", value=[1, 1])], "for 2 exits, the network has 3"),
+    "temperatures in words": ([change("temperatures", value=["a"] * 3)], "are not numbers"),
+    "temperature 0": ([change("temperatures", 1, value=0)], "temperatures must be above 0"),
+    "temperature NaN": ([change("temperatures", 1, value=NAN)], "NaN is no number of JSON"),
+    "threshold NaN": ([change("budgets", 3, "thresholds", 0, value=NAN)], "NaN is no number"),
+    "threshold true": ([change("budgets", 3, "thresholds", 0, value=True)], "are not numbers"),
+    "std 0": ([change("preprocessing", "std", 1, value=0.0)], "std must be above 0"),
+    "mean": ([change("preprocessing", "mean", value=3)], "describes no network"),
+    "no budgets": ([change("budgets", value=[])], "or of budgets is empty"),
+    "falling costs": ([change("exits", 0, "mmac", value=1e6)], "mmac must be above 0 and rise"),
+    "twin classes": ([change("classes", value=["0"] * 10)], "classes must be different names"),
+}
+ONLY_TORCH = {
+    "no weights": ([lambda folder: (folder / WEIGHTS).unlink()], "has no model.safetensors"),
+    "unknown preset": ([change("preset", value="msdnet-digit")], "'msdnet-digits'"),
+    "a thousand million layers": (
+        [change("overrides", value={"layers_per_block": [10**9]})],
+        "more than its weights hold",
     ),
-    "no budgets": (change("budgets", []), "table of budgets is empty"),
-    "other network": (other_weights, "does not match the weights"),
-    "other run": (other_run, "their sha256 is another"),
-    "truncated": (
-        lambda folder: (folder / "model.safetensors").write_bytes(b"12345678"),
+    "other preset": ([change("preset", value="resnet-digits")], "does not match the weights"),
+    "other classes": ([change("classes", value=["0", "1"])], "does not match the weights"),
+    "other run": ([weights(lambda: build("msdnet-digits", 10).state_dict())], "sha256 is another"),
+    "other network": (
+        [weights(lambda: build("resnet-digits", 10).state_dict()), own(WEIGHTS)],
         "does not match the weights",
     ),
+    "truncated": ([write(WEIGHTS, b"12345678"), own(WEIGHTS)], "does not match the weights"),
+    "weights NaN": ([weights(not_finite), own(WEIGHTS)], "(classifiers.1.linear.bias): train"),
 }
+ONLY_ONNX = {
+    "no stage": ([lambda folder: (folder / STAGE).unlink()], "has no onnx/stage_2.onnx"),
+    "not listed": ([change("sha256", value={})], "does not list onnx/stage_1.onnx"),
+    "other stage": ([other_stage], "sha256 is another"),
+    "stages in disorder": ([other_stage, own(STAGE)], "does not run as"),
+    "truncated": ([write(STAGE, b"12345678"), own(STAGE)], "onnxruntime cannot load"),
+    "other classes": ([change("classes", value=["0", "1"])], "logits of the shape [1, 10]"),
+}
+CASES = [
+    *((runtime, *case) for runtime in RUNTIMES for case in DAMAGES.items()),
+    *(("torch", *case) for case in ONLY_TORCH.items()),
+    *(("onnx", *case) for case in ONLY_ONNX.items()),
+]
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_exports(exported, test_images, tmp_path, damage):
-    act, said = DAMAGES[damage]
-    for name in ("model.json", "model.safetensors"):
-        shutil.copy(exported / name, tmp_path)
-    act(tmp_path)
-    assert said in refused(predict.main, tmp_path, test_images, exit=1)
+@pytest.mark.parametrize(("runtime", "name", "case"), CASES, ids=[" ".join(c[:2]) for c in CASES])
+def test_damaged_exports(exported, test_images, tmp_path, runtime, name, case):
+    steps, said = case
+    folder = tmp_path / "exported"
+    shutil.copytree(exported, folder)
+    for act in steps:
+        act(folder)
+    assert said in refused(predict.main, folder, test_images, exit=1, runtime=runtime)
 
 
 REQUESTS = {
@@ -312,7 +386,12 @@ REQUESTS = {
     "no exit": ({"exit": 4}, "there is no exit 4"),
     "hurry": ({"deadline_ms": 1e-9}, "not enough for the first exit"),
     "word": ({"budget_mmac": "much"}, "must be a number"),
-    "batch": ({"exit": 1, "batch": 0}, "--batch must be"),
+    "batch": ({"exit": 1, "batch": 0}, "batch must be"),
+    "no number": ({"budget_mmac": float("nan")}, "must be a number"),
+    "threads": ({"exit": 1, "threads": 1.5}, "threads must be"),
+    "runtime": ({"exit": 1, "runtime": "jax"}, "runtime must be one of onnx, torch"),
+    "provider": ({"exit": 1, "providers": ["TPU"]}, "has no provider TPU"),
+    "torch's provider": ({"exit": 1, "runtime": "torch", "providers": ["TPU"]}, "onnxruntime's"),
 }
 
 
@@ -322,8 +401,8 @@ def test_impossible_requests(exported, test_images, request_):
     assert said in refused(predict.main, exported, test_images, **flags)
 
 
-def test_missing_folders_and_no_images(exported, tmp_path):
-    assert "does not exist" in refused(predict.main, tmp_path / "no", tmp_path, exit=1)
+def test_missing_folders_and_no_images(exported, test_images, tmp_path):
+    assert "does not exist" in refused(predict.main, tmp_path / "no", test_images, exit=1)
     assert "does not exist" in refused(predict.main, exported, tmp_path / "no", exit=1)
     assert "is empty" in refused(predict.main, exported, tmp_path, exit=1)
     (tmp_path / "text").write_text("no image")

@@ -16,7 +16,7 @@ from torch import Tensor
 from hdkd_dist.evaluation.measures import Evaluation
 from hdkd_dist.evaluation.thresholds import SEARCHES
 from hdkd_dist.inference.confidence import Judged, judge, reliability
-from hdkd_dist.inference.policy import exits_taken, oracle
+from hdkd_dist.inference.scoring import exits_taken, oracle
 from hdkd_dist.runs.results import BudgetRow, Results
 
 matplotlib.use("Agg")  # no display is needed
@@ -154,10 +154,11 @@ def draw_networks(networks: Mapping[str, Rows], best: Rows, title: str, file: Pa
     """Draw the curve of several networks: for each budget the one that validation finds best."""
     with drawing(file, 5.4, 3.8) as (_, axes):
         for number, (name, rows) in enumerate(networks.items()):
+            static = len(rows[0]["thresholds"]) == 1  # one exit: a point, and no curve
             axes.plot(
                 column(rows, "mmac"),
                 column(rows, "top1"),
-                "-",
+                "D" if static else "-",
                 lw=1.2,
                 color=f"C{number}",
                 label=name,

@@ -21,10 +21,12 @@ from hdkd_dist.inference.confidence import (
     Judged,
     fitted_temperatures,
     judge,
+    rankings,
     reliability,
 )
-from hdkd_dist.inference.latency import StageTimes, in_time
+from hdkd_dist.inference.latency import StageTimes
 from hdkd_dist.inference.outputs import Outputs
+from hdkd_dist.inference.scoring import histogram
 from hdkd_dist.models import ExitCosts
 from hdkd_dist.models.accuracy import count_correct
 from hdkd_dist.runs.results import BudgetRow, ExitRow, NetworkRow, Results, TimedRow, exit_rows
@@ -145,6 +147,14 @@ def budgeted_results(evaluation: Evaluation, search: str = DEFAULT_SEARCH) -> Re
             "temperatures": evaluation.temperatures.tolist(),
             "calibration_temperatures": evaluation.fitted.tolist(),
             "ece": calibration_errors(evaluation),
+            "auroc": {
+                "val": rankings(evaluation.validation),
+                "test": rankings(evaluation.test),
+            },
+            "validation": {
+                "images": evaluation.validation.confidence.shape[1],
+                "histograms": histogram(evaluation.validation.confidence).tolist(),
+            },
         },
     }
 
@@ -162,8 +172,12 @@ def latency_results(rows: Sequence[BudgetRow], times: StageTimes, device: torch.
     expected = [times.expected_ms(batch, row["val_shares"]) for row in rows]
     timed: list[TimedRow] = []
     for budget in budgets_between([min(expected), max(expected)])[COMPARED].tolist():
-        row = in_time(rows, times, batch, budget)[-1]
-        ms = {"budget_ms": budget, "ms": times.expected_ms(batch, row["shares"])}
+        row = times.affordable(rows, batch, budget)[-1]
+        ms = {
+            "budget_ms": budget,
+            "ms": times.expected_ms(batch, row["shares"]),
+            "batch_ms": times.policy_percentiles_ms(batch, row["shares"]),
+        }
         policy = {name: value for name, value in row.items() if name != "budget_mmac"}
         timed.append(cast(TimedRow, {**ms, **policy}))
     return {
@@ -171,7 +185,9 @@ def latency_results(rows: Sequence[BudgetRow], times: StageTimes, device: torch.
             "batch": batch,
             "device": str(device),
             "threads": torch.get_num_threads(),
+            "runtime": "torch",
             "ms_per_image": times.ms_per_image(batch),
+            "batch_ms": times.batch_percentiles_ms(batch),
         },
         "budgeted_ms": timed,
     }

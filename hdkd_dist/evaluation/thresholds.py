@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from hdkd_dist.inference.confidence import Judged
-from hdkd_dist.inference.policy import NOBODY, at_exit, exits_taken, require_affordable, score
+from hdkd_dist.inference.policy import NOBODY, require_affordable
+from hdkd_dist.inference.scoring import at_exit, exits_taken, score
 from hdkd_dist.runs.results import BudgetRow, Gain
 
 BISECTIONS = 60
@@ -185,6 +186,7 @@ def budget_rows(
         columns[f"{prefix}mmac"] = result.cost
         columns[f"{prefix}top1"], columns[f"{prefix}top5"] = result.top1, result.top5
         columns[f"{prefix}shares"] = result.shares
+        columns[f"{prefix}histogram"] = result.histogram
     columns["thresholds"] = thresholds
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [cast(BudgetRow, dict(zip(columns, row, strict=True))) for row in rows]

@@ -6,6 +6,7 @@ fitted on validation; it changes no guess.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hdkd_dist.inference.outputs import Outputs
+from hdkd_dist.inference.runtime import top_probability
 from hdkd_dist.models.accuracy import TOP
 
 BINS = 15
@@ -25,7 +27,7 @@ def unit_temperatures(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def fitted_temperatures(logits: Tensor, labels: Tensor) -> Tensor:
-    """The temperature of each exit, [K], whose probabilities give ``labels`` the least NLL.
+    """Fit the temperature of each exit, [K], whose probabilities give ``labels`` the least NLL.
 
     The NLL is convex in 1/T: Newton's method, one exit after the other, for memory. An exit that is
     right on all N images would make T vanish and all its confidences 1: one in N + 2 labels counts
@@ -62,11 +64,6 @@ CONFIDENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 """Kind of confidence → the exits' temperatures, from validation logits and labels."""
 
 
-def top_probability(logits: Tensor, temperature: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
-    """Confidence and guess from logits [..., C] at a temperature: two tensors [...]."""
-    return (logits / temperature).softmax(dim=-1).max(dim=-1)
-
-
 @dataclass(frozen=True)
 class Judged:
     """A split as exit policies see it.
@@ -86,7 +83,7 @@ class Judged:
 
 
 def judge(outputs: Outputs, temperatures: Tensor, fitted: Tensor) -> Judged:
-    """Confidence and correctness of every exit on every image.
+    """Find confidence and correctness of every exit on every image.
 
     Args:
         outputs: of the split.
@@ -95,13 +92,18 @@ def judge(outputs: Outputs, temperatures: Tensor, fitted: Tensor) -> Judged:
     """
     confidence, worth, top1, top5 = [], [], [], []
     for logits, own, calibrated in zip(outputs.logits, temperatures, fitted, strict=True):
-        confidence.append(top_probability(logits, own)[0])
+        confidence.append(_confidence(logits, own))
         guesses = logits.topk(min(TOP, logits.shape[-1]), dim=-1).indices
         right = guesses == outputs.labels[:, None]
-        worth.append((top_probability(logits, calibrated)[0] + right[:, 0]) / 2)
+        worth.append((_confidence(logits, calibrated) + right[:, 0]) / 2)
         top1.append(right[:, 0])
         top5.append(right.any(dim=1))
     return Judged(*map(torch.stack, (confidence, worth, top1, top5)))
+
+
+def _confidence(logits: Tensor, temperature: Tensor) -> Tensor:
+    """Apply the runtime's own rule, so that thresholds mean the same to the last bit."""
+    return torch.from_numpy(top_probability(logits.numpy(), float(temperature))[0])
 
 
 @dataclass(frozen=True)
@@ -130,3 +132,48 @@ def reliability(confidence: Tensor, right: Tensor) -> Reliability:
     share = count / len(confidence)
     error = float((share * (mean - accuracy).abs()).nansum())
     return Reliability(share, mean, accuracy, error)
+
+
+def ranking(confidence: Tensor, positive: Tensor) -> float:
+    """Measure how well confidence tells images apart: the area under the ROC curve, in 0..1.
+
+    The probability that an image drawn from ``positive`` is more confident than one drawn from the
+    others; equal confidences count half (Mann and Whitney's U). 0.5 is chance; NaN where one of the
+    two groups is empty.
+
+    Args:
+        confidence: [N].
+        positive: [N] bool.
+    """
+    _, place, ties = confidence.unique(return_inverse=True, return_counts=True)
+    ranks = ties.cumsum(0).double() - (ties.double() - 1) / 2  # 1-based, the mean of equal ones
+    count = int(positive.sum())
+    above = float(ranks[place][positive].sum()) - count * (count + 1) / 2
+    pairs = count * (len(confidence) - count)
+    return above / pairs if pairs else float("nan")
+
+
+def rankings(judged: Judged) -> dict[str, list[float | None]]:
+    """Measure each exit's ranking, which early exit lives on and calibration does not see.
+
+    A calibrated exit may still rank badly, and ranking decides who leaves (Kubaty et al. 2025,
+    "Failure Prediction Is a Better Performance Proxy for Early-Exit Networks Than Calibration").
+
+    Returns:
+        per exit ``right``, the ranking of images answered rightly above the others, and
+        ``no_gain``: of images for which going on gains nothing (this exit is right, or no later one
+        is) above those that a later exit would mend. None where there is nothing to rank.
+    """
+    later = torch.zeros_like(judged.top1[0])
+    no_gain = []
+    for right in reversed(judged.top1):
+        no_gain.insert(0, right | ~later)
+        later = later | right
+    found = {"right": judged.top1, "no_gain": no_gain}
+    return {
+        name: [
+            None if math.isnan(value) else value
+            for value in map(ranking, judged.confidence, groups)
+        ]
+        for name, groups in found.items()
+    }

@@ -1,80 +1,102 @@
-"""The exported folder: weights as safetensors, everything else as JSON; nothing is unpickled."""
+"""The exported folder: ``model.json`` describes it; nothing is unpickled, and torch is not needed.
+
+Whatever runs the network reads the description here, so that all runtimes refuse the same.
+"""
 
 from __future__ import annotations
 
 import json
-import shutil
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
-from hdkd_dist.data.manifest import Manifest, sha256_of
+from hdkd_dist.data.manifest import sha256_of
 from hdkd_dist.inference.preprocessing import Preprocessing
-from hdkd_dist.models import MultiExitNetwork, build, resolve
-from hdkd_dist.runs.network import WEIGHTS as TRAINED
-from hdkd_dist.runs.network import in_short
-from hdkd_dist.runs.results import FILE_NAME, read_results
 
-FORMAT = 1
+if TYPE_CHECKING:
+    from hdkd_dist.data.manifest import Manifest
+
+FORMAT = 2
 DESCRIPTION = "model.json"
 WEIGHTS = "model.safetensors"
+ONNX = "onnx"  # the folder of the stages' files
 AGAIN = "export the run again with hdkd_dist/export.py"
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A network that can be used.
+    """What is known about an exported network; :mod:`hdkd_dist.inference` has what runs it.
 
     Attributes:
-        network: in evaluation mode, on the CPU.
+        folder: where it lies.
+        preset: the network's name.
+        overrides: other values of its specification.
         classes: their names.
-        preprocessing: of image files.
+        preprocessing: of images.
         temperatures: [K], of the confidences that the thresholds are compared with.
         exits: one row per exit: ``mmac`` and accuracies.
         budgets: rows, cheapest first: ``budget_mmac``, ``thresholds``, ``val_shares``, ….
+        validation: ``images``, and per exit the histogram of its confidences on all of them,
+            ``histograms`` [K, 16].
+        sha256: of the files in the folder that belong to this description, by their names in it.
     """
 
-    network: MultiExitNetwork
+    folder: Path
+    preset: str
+    overrides: Mapping[str, Any]
     classes: Sequence[str]
     preprocessing: Preprocessing
     temperatures: Sequence[float]
     exits: Sequence[Mapping[str, Any]]
     budgets: Sequence[Mapping[str, Any]]
+    validation: Mapping[str, Any]
+    sha256: Mapping[str, str]
+
+    @property
+    def mmac(self) -> list[float]:
+        """The cost of leaving at each exit, [K], in millions of multiply-adds."""
+        return [row["mmac"] for row in self.exits]
+
+    def stage_files(self) -> list[Path]:
+        """Name the stages' ONNX files, whether they are there or not."""
+        return [self.folder / ONNX / f"stage_{k + 1}.onnx" for k in range(len(self.exits))]
+
+    def require_own(self, file: Path) -> None:
+        """Refuse a file that is not the one which was exported with this description.
+
+        Raises:
+            ValueError: if it is missing, not listed, or another.
+        """
+        name = file.relative_to(self.folder).as_posix()
+        if not file.is_file():
+            raise ValueError(f"{self.folder} has no {name}: {AGAIN}")
+        if name not in self.sha256:
+            raise ValueError(f"{DESCRIPTION} does not list {name}: {AGAIN}")
+        if sha256_of(file) != self.sha256[name]:
+            raise ValueError(
+                f"{DESCRIPTION} does not match {file} (its sha256 is another; the thresholds are "
+                f"for the network of another run): {AGAIN}"
+            )
 
 
-def write_exported(run: Path, config: Mapping[str, Any], manifest: Manifest, folder: Path) -> None:
-    """Write weights and description of an evaluated run into ``folder``, which exists.
+def describe(
+    config: Mapping[str, Any], results: Mapping[str, Any], manifest: Manifest, image_size: int
+) -> dict[str, Any]:
+    """Collect what ``model.json`` says, all but the files' sha256, from a run that is evaluated.
+
+    Args:
+        config: the run's.
+        results: the run's, with ``budgeted``.
+        manifest: of the data set that it was trained on.
+        image_size: side of the network's input in pixels.
 
     Raises:
-        ValueError: if the run has not been evaluated.
+        KeyError, TypeError: if the results are damaged or of another version.
     """
-    results = read_results(run)
-    if "budgeted" not in results:
-        raise ValueError(
-            f"{run} has no thresholds yet: run hdkd_dist/evaluate.py --run {run} first"
-        )
-    shutil.copyfile(run / TRAINED, folder / WEIGHTS)
-    try:
-        description = _describe(config, results, manifest)
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"{run / FILE_NAME} is damaged or of another version ({error}): run "
-            f"hdkd_dist/evaluate.py --run {run} again"
-        ) from None
-    description["weights_sha256"] = sha256_of(folder / WEIGHTS)
-    text = json.dumps(description, indent=1) + "\n"
-    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
-
-
-def _describe(
-    config: Mapping[str, Any], results: Mapping[str, Any], manifest: Manifest
-) -> dict[str, Any]:
     model = config["hdkd"]["model"]
-    size = resolve(model["preset"], model["overrides"]).input_size
+    confidence = results["confidence"]
     return {
         "format": FORMAT,
         "method": results.get("method"),
@@ -82,56 +104,49 @@ def _describe(
         "preset": model["preset"],
         "overrides": model["overrides"],
         "classes": manifest.classes,
-        "preprocessing": Preprocessing.of(manifest, size).as_json(),
-        "confidence": results["confidence"]["kind"],
-        "temperatures": results["confidence"]["temperatures"],
+        "preprocessing": Preprocessing.of(manifest, image_size).as_json(),
+        "confidence": confidence["kind"],
+        "temperatures": confidence["temperatures"],
         "exits": results["exits"],
         "search": results["search"]["default"],
         "budgets": results["budgeted"],
+        "validation": confidence["validation"],
     }
 
 
-def load_exported(folder: Path) -> Exported:
-    """Load an exported folder and check that its parts belong together.
+def write_description(folder: Path, description: Mapping[str, Any], files: Sequence[Path]) -> None:
+    """Write ``model.json``, which lists the sha256 of ``files`` in ``folder``."""
+    sha256 = {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
+    text = json.dumps({**description, "sha256": sha256}, indent=1, allow_nan=False) + "\n"
+    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
+
+
+def load_exported(folder: str | Path) -> Exported:
+    """Read and check the description of an exported folder.
 
     Raises:
-        ValueError: for a folder, a description or weights that are missing, damaged, or do not fit
-            each other.
+        ValueError: for a folder or a description that is missing, damaged, or contradicts itself.
     """
-    content = _read_description(folder / DESCRIPTION)
-    weights = folder / WEIGHTS
-    if not weights.is_file():
-        raise ValueError(f"{folder} has no {WEIGHTS}: {AGAIN}")
+    folder = Path(folder)
+    file = folder / DESCRIPTION
+    content = _read_description(file)
     try:
-        network = build(content["preset"], len(content["classes"]), **content["overrides"])
         exported = Exported(
-            network=network,
+            folder=folder,
+            preset=content["preset"],
+            overrides=dict(content["overrides"]),
             classes=content["classes"],
             preprocessing=Preprocessing(**content["preprocessing"]),
             temperatures=content["temperatures"],
             exits=content["exits"],
             budgets=content["budgets"],
+            validation=content["validation"],
+            sha256=dict(content["sha256"]),
         )
-        _check_tables(exported)
-        exported.preprocessing.normalize("cpu")
-        expected = content["weights_sha256"]
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        _check(exported)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         detail = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise ValueError(
-            f"{folder / DESCRIPTION} describes no network ({detail}): {AGAIN}"
-        ) from None
-    try:
-        network.load_state_dict(load_file(weights))
-    except (SafetensorError, RuntimeError, OSError) as error:
-        raise ValueError(
-            f"{DESCRIPTION} does not match the weights in {weights} ({in_short(error)}): {AGAIN}"
-        ) from None
-    if sha256_of(weights) != expected:
-        raise ValueError(
-            f"{DESCRIPTION} does not match the weights in {weights} (their sha256 is another; "
-            f"the thresholds are for those of another run): {AGAIN}"
-        )
-    network.eval()
+        raise ValueError(f"{file} describes no network ({detail}): {AGAIN}") from None
     return exported
 
 
@@ -141,8 +156,11 @@ def _read_description(file: Path) -> dict[str, Any]:
             f"{file.parent} does not exist: give a folder that hdkd_dist/export.py has written"
         )
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if not file.is_file():
+            raise ValueError("it is not there, or no file")
+        text = file.read_text(encoding="utf-8")
+        content = json.loads(text, parse_constant=_refuse_constant)
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {file} ({error}): {AGAIN}") from None
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
@@ -150,19 +168,39 @@ def _read_description(file: Path) -> dict[str, Any]:
     return content
 
 
-def _check_tables(exported: Exported) -> None:
-    exits = exported.network.num_exits
-    tables = {
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _check(exported: Exported) -> None:
+    exits = len(exported.exits)
+    if not exits or not exported.budgets:
+        raise ValueError("its table of exits or of budgets is empty")
+    names = exported.classes
+    if not names or len(set(names)) < len(names) or not all(isinstance(n, str) for n in names):
+        raise ValueError("classes must be different names")
+    rows = exported.budgets
+    lists = {
         "temperatures": [exported.temperatures],
-        "exits": [[row["mmac"] for row in exported.exits]],
-        "thresholds": [row["thresholds"] for row in exported.budgets],
-        "val_shares": [row["val_shares"] for row in exported.budgets],
+        "mmac": [exported.mmac],
+        "thresholds": [row["thresholds"] for row in rows],
+        "val_shares": [row["val_shares"] for row in rows],
+        "histograms": list(zip(*exported.validation["histograms"], strict=True)),
     }
-    for name, lists in tables.items():
-        for values in lists:
+    for name, each in lists.items():
+        for values in each:
             if len(values) != exits:
                 raise ValueError(f"{name} are for {len(values)} exits, the network has {exits}")
-            if not all(isinstance(value, int | float) for value in values):
-                raise ValueError(f"{name} are not numbers")
-    if not exported.budgets:
-        raise ValueError("its table of budgets is empty")
+            if not all(_is_finite(value) for value in values):
+                raise ValueError(f"{name} are not numbers, or not finite: {list(values)}")
+    if min(exported.temperatures) <= 0:
+        raise ValueError(f"temperatures must be above 0, not {list(exported.temperatures)}")
+    budgets = [row["budget_mmac"] for row in rows]
+    for name, rising in (("mmac", exported.mmac), ("budget_mmac", budgets)):
+        if not all(_is_finite(value) and value > 0 for value in rising) or rising != sorted(rising):
+            raise ValueError(f"{name} must be above 0 and rise")
+
+
+def _is_finite(value: object) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -46,60 +49,102 @@ class Full(nn.Module):
 
 
 @torch.no_grad()
-def write_onnx(network: MultiExitNetwork, image_size: int, folder: Path) -> list[Path]:
-    """Write and check ``full.onnx`` and ``stage_1.onnx``, …, each with any batch size.
+def write_onnx(
+    network: MultiExitNetwork, description: Mapping[str, Any], folder: Path
+) -> list[Path]:
+    """Write and check ``full.onnx`` and ``stage_1.onnx``, …, each for any batch size.
 
-    Stage 1 takes ``images``; later ones take ``state_0``, … as the stage before gives them
-    (``next_0``, …). Every stage also gives ``logits``. Images are normalised:
+    ``full.onnx`` maps ``images`` to ``logits`` [K, B, C]. Stage 1 takes ``images`` and gives the
+    maps ``stage_1_map_0``, … (finest first) and ``logits`` [B, C]; stage 2 takes those maps by
+    those names and gives ``stage_2_map_0``, …; and so on. Images are normalised:
     [B, 3, size, size] float32.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+        description: of the network, as ``model.json`` has it; what a runner needs goes into the
+            metadata of every file.
+        folder: is made.
+
+    Returns:
+        the files.
 
     Raises:
         ValueError: if onnxruntime does not give what torch gives.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(3, 3, image_size, image_size, generator=generator)
+    size = description["preprocessing"]["size"]
+    images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
+    full = Graph(Full(network).eval(), ["images"], ["logits"])
     files = [folder / "full.onnx"]
-    _export(Full(network).eval(), [images], ["images"], ["logits"], files[0])
-    state = [images]
+    _export(full, [images], _metadata(description, "all"), files[0])
+    state, inputs = [images], ["images"]
     for k in range(network.num_exits):
         stage = Stage(network, k).eval()
         following = stage(*state)[:-1]
-        inputs = [f"state_{i}" for i in range(len(state))] if k else ["images"]
-        outputs = [*(f"next_{i}" for i in range(len(following))), "logits"]
+        outputs = [f"stage_{k + 1}_map_{i}" for i in range(len(following))]
         files.append(folder / f"stage_{k + 1}.onnx")
-        _export(stage, state, inputs, outputs, files[-1])
-        state = list(following)
+        graph = Graph(stage, inputs, [*outputs, "logits"])
+        _export(graph, state, _metadata(description, k + 1), files[-1])
+        state, inputs = list(following), outputs
     return files
 
 
+def _metadata(description: Mapping[str, Any], exit_: int | str) -> dict[str, str]:
+    """Collect what a runner needs beside the graph; every value is JSON.
+
+    Args:
+        description: as ``model.json`` has it.
+        exit_: the exit whose logits the file gives, 1-based, or "all".
+    """
+    budgets = [
+        {name: row[name] for name in ("budget_mmac", "thresholds")}
+        for row in description["budgets"]
+    ]
+    values = {
+        "exit": exit_,
+        **{name: description[name] for name in ("classes", "preprocessing", "temperatures")},
+        "budgets": budgets,
+    }
+    return {name: json.dumps(value, allow_nan=False) for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A module with the names of its inputs and outputs; the first axis of the inputs is B."""
+
+    module: nn.Module
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+
+
 def _export(
-    module: nn.Module, inputs: list[Tensor], names: list[str], outputs: list[str], file: Path
+    graph: Graph, inputs: Sequence[Tensor], metadata: Mapping[str, str], file: Path
 ) -> None:
-    shapes = {0: BATCH}
-    star = isinstance(module, Stage)
+    shapes = tuple({0: "batch"} for _ in inputs)
     with _quiet():
         program = torch.onnx.export(
-            module,
+            graph.module,
             tuple(inputs),
             dynamo=True,
-            dynamic_shapes=(tuple(shapes for _ in inputs),) if star else (shapes,),
-            input_names=names,
-            output_names=outputs,
+            dynamic_shapes=(shapes,) if isinstance(graph.module, Stage) else shapes,
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
             verbose=False,
             external_data=False,
         )
+        program.model.metadata_props.update(metadata)
         program.save(file)
-    _check(module, inputs, names, file)
+    _check(graph, inputs, file)
 
 
-def _check(module: nn.Module, inputs: list[Tensor], names: list[str], file: Path) -> None:
+def _check(graph: Graph, inputs: Sequence[Tensor], file: Path) -> None:
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     for size in (len(inputs[0]), 1):  # another batch size than the one it was traced with
         part = [each[:size] for each in inputs]
-        expected = module(*part)
+        expected = graph.module(*part)
         expected = [expected] if isinstance(expected, Tensor) else expected
-        found = session.run(None, {n: each.numpy() for n, each in zip(names, part, strict=True)})
+        arrays = [each.numpy() for each in part]
+        found = session.run(None, dict(zip(graph.inputs, arrays, strict=True)))
         for theirs, ours in zip(found, expected, strict=True):
             scale = max(1.0, float(ours.abs().max()))
             difference = float(np.abs(theirs - ours.numpy()).max()) / scale
@@ -112,7 +157,7 @@ def _check(module: nn.Module, inputs: list[Tensor], names: list[str], file: Path
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns of its own deprecations and of torchvision, which nothing here needs."""
+    """Silence the exporter's warnings of its own deprecations, and of torchvision."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,108 +1,91 @@
-"""Exit policies: an image leaves at the first exit whose confidence reaches its threshold."""
+"""Which thresholds to use: by budget, by time, or a fixed exit.
+
+An image leaves at the first exit whose confidence reaches its threshold, and at the last in any
+case.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from hdkd_dist.inference.confidence import Judged
+if TYPE_CHECKING:
+    from hdkd_dist.inference.exported import Exported
+    from hdkd_dist.inference.latency import StageTimes
 
 NOBODY = 2.0
 """A threshold that no confidence reaches: nobody leaves here."""
 
+PRINTED = 0.005
+"""Costs are often typed as they are printed, with two decimals."""
 
-def exits_taken(confidence: Tensor, thresholds: Tensor) -> Tensor:
-    """The exit that each image takes.
+
+def thresholds_of_exit(k: int, exits: int) -> list[float]:
+    """Give the thresholds with which every image leaves at exit ``k`` (0-based)."""
+    return [NOBODY] * k + [0.0] * (exits - k)
+
+
+def for_budget(exported: Exported, budget_mmac: float) -> Sequence[float]:
+    """Give the thresholds of the largest budget in the table that is not above ``budget_mmac``.
+
+    Raises:
+        ValueError: if it is below the first exit's cost or above the last's.
+    """
+    costs = exported.mmac
+    nearest = min(max(budget_mmac, costs[0]), costs[-1])
+    budget = nearest if abs(nearest - budget_mmac) <= PRINTED else budget_mmac
+    require_affordable([budget], costs, "MMAC")
+    affordable = [row for row in exported.budgets if row["budget_mmac"] <= budget * (1 + 1e-9)]
+    return affordable[-1]["thresholds"]
+
+
+def for_deadline(
+    exported: Exported, deadline_ms: float, times: StageTimes, batch: int
+) -> Sequence[float]:
+    """Give the thresholds of the most expensive policy that is expected to be in time.
+
+    A deadline that even the most expensive one meets is no fault: times differ from day to day.
 
     Args:
-        confidence: [K, N].
-        thresholds: [..., K]; the last one does not count, for the last exit accepts all.
+        exported: with its table.
+        deadline_ms: mean per image.
+        times: of its stages, on this machine and in the runtime that will be used.
+        batch: images at a time.
 
-    Returns:
-        [..., N] int64, 0-based.
+    Raises:
+        ValueError: if no image could leave in time.
     """
-    taken = torch.full(
-        (*thresholds.shape[:-1], confidence.shape[1]), len(confidence) - 1, dtype=torch.int64
-    )
-    for k in reversed(range(len(confidence) - 1)):
-        taken.masked_fill_(confidence[k] >= thresholds[..., k, None], k)
-    return taken
+    affordable = times.affordable(exported.budgets, batch, deadline_ms)
+    if not affordable:
+        least = min(times.expected_ms(batch, row["val_shares"]) for row in exported.budgets)
+        raise ValueError(
+            f"{deadline_ms:g} ms per image are not enough for the first exit, which takes "
+            f"{least:.3g} ms here in batches of {batch}: allow more, or use larger batches"
+        )
+    return affordable[-1]["thresholds"]
 
 
-@dataclass(frozen=True)
-class Score:
-    """What policies cost and achieve on a split.
+def for_exit(exported: Exported, number: int) -> Sequence[float]:
+    """Give the thresholds with which all images leave at exit ``number`` (1-based).
 
-    Attributes:
-        cost: [M], mean per image, in the unit of the costs.
-        top1: [M] in percent.
-        top5: [M] in percent.
-        shares: [M, K], of the images that leave at each exit.
+    Raises:
+        ValueError: if there is no such exit.
     """
-
-    cost: Tensor
-    top1: Tensor
-    top5: Tensor
-    shares: Tensor
-
-
-def score(split: Judged, costs: Sequence[float], thresholds: Tensor) -> Score:
-    """Apply policies to a split.
-
-    Args:
-        split: the images.
-        costs: [K], of leaving at each exit, those before it included.
-        thresholds: [M, K].
-    """
-    taken = exits_taken(split.confidence, thresholds)
-    exits = len(split.confidence)
-    shares = torch.stack([(taken == k).double().mean(dim=1) for k in range(exits)], dim=1)
-    return Score(
-        cost=shares @ torch.as_tensor(costs, dtype=torch.float64),
-        top1=100 * at_exit(split.top1, taken).double().mean(dim=1),
-        top5=100 * at_exit(split.top5, taken).double().mean(dim=1),
-        shares=shares,
-    )
+    exits = len(exported.exits)
+    if not isinstance(number, int) or not 1 <= number <= exits:
+        raise ValueError(f"there is no exit {number}: choose one from 1 to {exits}")
+    return thresholds_of_exit(number - 1, exits)
 
 
-def at_exit(values: Tensor, taken: Tensor) -> Tensor:
-    """Pick from ``values`` [K, N] what stands at each image's exit ``taken`` [M, N]: [M, N]."""
-    return values.gather(0, taken)
-
-
-def oracle(top1: Tensor, costs: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """The ideal early exit: it knows which answers are right, and pays for the cheapest first.
-
-    Every image starts at the first exit. One that is right only later is worth the way to the first
-    exit that is; the cheapest ways are paid first.
-
-    Args:
-        top1: [K, N] bool.
-        costs: [K].
-
-    Returns:
-        mean cost [K] and accuracy in percent [K]: corners of a concave line from the first exit.
-    """
-    first_right = torch.where(top1.any(dim=0), top1.int().argmax(dim=0), 0)
-    share = torch.bincount(first_right, minlength=len(top1)).double() / top1.shape[1]
-    share[0] = top1[0].double().mean()
-    steps = torch.as_tensor(costs, dtype=torch.float64) - costs[0]
-    return costs[0] + (share * steps).cumsum(0), 100 * share.cumsum(0)
-
-
-def require_affordable(budgets: Tensor, costs: Sequence[float], unit: str) -> None:
+def require_affordable(budgets: Iterable[float], costs: Sequence[float], unit: str) -> None:
     """Refuse budgets that no policy can use.
 
     Raises:
-        ValueError: if one is below the first exit's cost or above the last's.
+        ValueError: if one is below the first exit's cost or above the last's, or no number.
     """
-    for budget in budgets.tolist():
+    for budget in map(float, budgets):
         if not costs[0] <= budget <= costs[-1]:
-            side = "below" if budget < costs[0] else "above"
-            which = "first" if budget < costs[0] else "last"
+            side, which = ("below", "first") if budget < costs[0] else ("above", "last")
             raise ValueError(
                 f"a budget of {budget:g} {unit} is {side} what the {which} exit costs: choose one "
                 f"from {costs[0]:.4g} to {costs[-1]:.4g}"

@@ -1,20 +1,25 @@
-"""From an image file to what the network was evaluated on, with Pillow and numpy alone.
+"""From an image to what the network was evaluated on, with Pillow and numpy alone.
 
-Does what the evaluation's loader does: area interpolation of a centre crop.
+Does what the evaluation's loader does: area interpolation of a centre crop. Images that a camera
+has stored turned, with a note in the EXIF data, are turned upright first.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from PIL import Image, ImageOps
 
-from hdkd_dist.data.decoding import EVALUATION_CROP, decode_rgb
-from hdkd_dist.data.manifest import Manifest
-from hdkd_dist.data.normalize import Normalize
+from hdkd_dist.data.decoding import EVALUATION_CROP, decode_rgb, to_rgb
+
+if TYPE_CHECKING:
+    from hdkd_dist.data.manifest import Manifest
+
+CHANNELS = 3
 
 
 @dataclass(frozen=True)
@@ -27,17 +32,33 @@ class Preprocessing:
         max_side: longer images are shrunk to this first, as the preparation does; or None.
         mean: per channel, in 0..1.
         std: per channel, in 0..1.
+
+    Raises:
+        ValueError: for values that would give no image, or numbers that are not finite.
     """
 
     size: int
     crop: float
     max_side: int | None
-    mean: list[float]
-    std: list[float]
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        sides = [self.size] if self.max_side is None else [self.size, self.max_side]
+        if not all(isinstance(side, int) and side >= 1 for side in sides):
+            raise ValueError(f"size and max_side must be whole numbers from 1 on, not {sides}")
+        if not 0 < self.crop <= 1:
+            raise ValueError(f"crop must be above 0 and at most 1, not {self.crop}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != CHANNELS or not all(map(math.isfinite, values)):
+                raise ValueError(f"{name} must be {CHANNELS} finite numbers, not {values}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be above 0, not {self.std}")
 
     @classmethod
     def of(cls, manifest: Manifest, image_size: int) -> Preprocessing:
-        """What the evaluation does with the images of a prepared data set."""
+        """Take over what the evaluation does with the images of a prepared data set."""
         varying = manifest.image["size"] is None
         return cls(
             size=image_size,
@@ -47,13 +68,20 @@ class Preprocessing:
             std=list(manifest.image["std"]),
         )
 
-    def pixels(self, data: bytes) -> Tensor:
-        """Decode a file's content: [3, size, size] uint8.
+    def of_file(self, data: bytes) -> np.ndarray:
+        """Decode a file's content: [size, size, 3] uint8.
 
         Raises:
             Exception: whatever Pillow raises, if it is no image.
         """
-        image = np.array(decode_rgb(data))
+        return self.of_pixels(np.asarray(decode_rgb(data)))
+
+    def of_image(self, image: Image.Image) -> np.ndarray:
+        """Convert a Pillow image: [size, size, 3] uint8, upright."""
+        return self.of_pixels(np.asarray(to_rgb(ImageOps.exif_transpose(image))))
+
+    def of_pixels(self, image: np.ndarray) -> np.ndarray:
+        """Crop and resize RGB pixels [H, W, 3] uint8: [size, size, 3] uint8."""
         height, width = image.shape[:2]
         if self.max_side and max(height, width) > self.max_side:
             ratio = self.max_side / max(height, width)
@@ -62,14 +90,22 @@ class Preprocessing:
         side = max(1, int(self.crop * min(height, width)))
         top, left = (height - side) // 2, (width - side) // 2
         square = image[top : top + side, left : left + side]
-        return torch.from_numpy(area_resize(square, self.size, self.size)).permute(2, 0, 1)
+        return area_resize(square, self.size, self.size)
 
-    def normalize(self, device: torch.device | str) -> Normalize:
-        """The last step, [B, 3, size, size] uint8 → float32, on a device."""
-        return Normalize.of(self.mean, self.std, device)
+    def normalize(self, pixels: np.ndarray) -> np.ndarray:
+        """Scale pixels as the network has learned them: (x/255 − mean)/std per channel.
+
+        Args:
+            pixels: [B, size, size, 3] uint8.
+
+        Returns:
+            [B, 3, size, size] float32; in memory the channels stay last.
+        """
+        mean, std = (np.float32(255) * np.asarray(v, np.float32) for v in (self.mean, self.std))
+        return ((pixels.astype(np.float32) - mean) / std).transpose(0, 3, 1, 2)
 
     def as_json(self) -> dict[str, Any]:
-        """The fields."""
+        """Give the fields."""
         return dict(vars(self))
 
 
@@ -89,7 +125,7 @@ def area_resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def area_weights(old: int, new: int) -> np.ndarray:
-    """What share of each of ``new`` pixels lies in each of ``old`` pixels: [new, old]."""
+    """Compute what share of each of ``new`` pixels lies in each of ``old`` pixels: [new, old]."""
     places = np.arange(new)[:, None]
     sources = np.arange(old)
     if new > old:  # a new pixel touches at most two; rounding at their edges is OpenCV's, too

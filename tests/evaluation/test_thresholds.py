@@ -18,7 +18,7 @@ from hdkd_dist.evaluation.thresholds import (
     paired_gains,
 )
 from hdkd_dist.inference.confidence import Judged
-from hdkd_dist.inference.policy import score
+from hdkd_dist.inference.scoring import score
 
 BUDGETS = budgets_between(COSTS, 12)[1:-1]
 

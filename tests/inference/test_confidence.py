@@ -6,9 +6,17 @@ import numpy as np
 import pytest
 import torch
 from exits import outputs
+from sklearn.metrics import roc_auc_score
 from torch.nn.functional import cross_entropy
 
-from hdkd_dist.inference.confidence import fitted_temperatures, judge, reliability
+from hdkd_dist.inference.confidence import (
+    Judged,
+    fitted_temperatures,
+    judge,
+    ranking,
+    rankings,
+    reliability,
+)
 
 
 def test_temperature_is_the_best_of_a_fine_grid():
@@ -76,3 +84,23 @@ def test_expected_calibration_error_bin_by_bin():
     found = reliability(torch.from_numpy(confidence), torch.from_numpy(right))
     assert found.error == pytest.approx(expected, abs=1e-6)
     assert float(found.share.sum()) == pytest.approx(1)
+
+
+def test_ranking_is_the_share_of_pairs_in_order():
+    generator = np.random.default_rng(0)
+    confidence = generator.integers(0, 20, 150) / 20  # with ties
+    right = generator.random(150) < confidence
+    pairs = [(a > b) + (a == b) / 2 for a in confidence[right] for b in confidence[~right]]
+    found = ranking(torch.from_numpy(confidence), torch.from_numpy(right))
+    assert found == pytest.approx(np.mean(pairs))
+    assert found == pytest.approx(roc_auc_score(right, confidence))
+
+
+def test_no_gain_is_where_no_later_exit_mends_an_error():
+    top1 = torch.tensor([[1, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, 1]]).bool()
+    confidence = torch.tensor([[0.9, 0.8, 0.7, 0.75]] * 3)
+    found = rankings(Judged(confidence, confidence, top1, top1))
+    assert found["right"][0] == 1  # only the first is right, and most confident
+    assert found["no_gain"][0] == 1  # the third and fourth are mended later
+    assert found["no_gain"][1] == 1 / 4  # of four pairs, 0.8 above 0.75
+    assert found["no_gain"][2] is None  # after the last exit nothing comes

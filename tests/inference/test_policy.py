@@ -1,62 +1,74 @@
-"""Exit policies against a loop over samples."""
+"""Which thresholds a request gets."""
 
 from __future__ import annotations
 
-import itertools
-
+import numpy as np
 import pytest
-import torch
-from exits import COSTS, split
 
-from hdkd_dist.inference.policy import exits_taken, oracle, require_affordable, score
+from hdkd_dist.inference import policy
+from hdkd_dist.inference.exported import Exported
+from hdkd_dist.inference.latency import StageTimes
+from hdkd_dist.inference.preprocessing import Preprocessing
 
-THRESHOLDS = torch.tensor(
-    [[0.6, 0.5, 0.4, 0.0], [2.0, 2.0, 2.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.9, 0.2, 2.0, 9.0]]
-)
-
-
-def test_scores_equal_those_of_a_loop():
-    made = split(300, seed=0)
-    found = score(made, COSTS, THRESHOLDS)
-    for m, thresholds in enumerate(THRESHOLDS.tolist()):
-        cost = right = right5 = 0
-        left = [0] * 4
-        for n in range(300):
-            for k in range(4):
-                if k == 3 or float(made.confidence[k, n]) >= thresholds[k]:
-                    break
-            cost += COSTS[k]
-            right += int(made.top1[k, n])
-            right5 += int(made.top5[k, n])
-            left[k] += 1
-        assert float(found.cost[m]) == pytest.approx(cost / 300)
-        assert float(found.top1[m]) == pytest.approx(right / 3)
-        assert float(found.top5[m]) == pytest.approx(right5 / 3)
-        assert found.shares[m].tolist() == pytest.approx([each / 300 for each in left])
+ROWS = [
+    {"budget_mmac": budget, "thresholds": [budget, 0.0], "val_shares": [share, 1 - share]}
+    for budget, share in ((1.0, 1.0), (2.0, 0.5), (3.0, 0.0))
+]
+TIMES = StageTimes([1, 10], np.array([[[1.0, 2.0]], [[4.0, 11.0]]]))
 
 
-def test_a_confidence_that_equals_the_threshold_leaves():
-    confidence = torch.tensor([[0.5, 0.4], [0.1, 0.1]])
-    assert exits_taken(confidence, torch.tensor([0.5, 7.0])).tolist() == [0, 1]
-
-
-def test_oracle_is_the_best_of_all_assignments():
-    top1 = torch.tensor([[1, 0, 0, 0, 0], [0, 1, 0, 0, 1], [1, 1, 0, 1, 0], [0, 0, 0, 0, 1]]).bool()
-    costs, accuracies = oracle(top1, COSTS)
-    best = {}
-    for choice in itertools.product(range(4), repeat=5):
-        cost = sum(COSTS[k] for k in choice) / 5
-        right = sum(int(top1[k, n]) for n, k in enumerate(choice)) * 20
-        best[cost] = max(best.get(cost, 0), right)
-    for cost, accuracy in zip(costs.tolist(), accuracies.tolist(), strict=True):
-        reachable = max(a for c, a in best.items() if c <= cost + 1e-9)
-        assert accuracy == pytest.approx(reachable)
-    assert accuracies[-1] == 80
+@pytest.fixture
+def exported(tmp_path) -> Exported:
+    return Exported(
+        folder=tmp_path,
+        preset="made up",
+        overrides={},
+        classes=["a", "b"],
+        preprocessing=Preprocessing(8, 1.0, None, [0.5] * 3, [0.5] * 3),
+        temperatures=[1.0, 1.0],
+        exits=[{"mmac": 1.004}, {"mmac": 3.0}],
+        budgets=ROWS,
+        validation={},
+        sha256={},
+    )
 
 
 @pytest.mark.parametrize(
-    ("budget", "said"), [(0.9, "below what the first"), (5.1, "above what the last")]
+    ("budget", "row"), [(1.0, 0), (1.004, 0), (1.999, 0), (2.0, 1), (2.5, 1), (3.0, 2), (3.004, 2)]
 )
-def test_budgets_out_of_reach_are_refused(budget, said):
+def test_the_largest_budget_that_is_not_above_with_costs_as_printed(exported, budget, row):
+    assert policy.for_budget(exported, budget) == ROWS[row]["thresholds"]
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"), [(0.9, "below what the first"), (3.1, "above what the last")]
+)
+def test_budgets_out_of_reach_are_refused(exported, budget, said):
     with pytest.raises(ValueError, match=said):
-        require_affordable(torch.tensor([3.0, budget]), COSTS, "MMAC")
+        policy.for_budget(exported, budget)
+
+
+@pytest.mark.parametrize(
+    ("batch", "deadline_ms", "row"),
+    [
+        (10, 400, 0),  # 4 s for ten
+        (10, 4000, 2),
+        (10, 1001, 1),  # 4 s, and five of them 6 s
+        (1, 2001, 1),  # 1 s, and half of the time 2 s
+    ],
+)
+def test_the_dearest_policy_that_is_in_time(exported, batch, deadline_ms, row):
+    assert policy.for_deadline(exported, deadline_ms, TIMES, batch) == ROWS[row]["thresholds"]
+
+
+def test_a_deadline_before_the_first_exit_is_refused(exported):
+    with pytest.raises(ValueError, match="399 ms per image are not enough for the first exit"):
+        policy.for_deadline(exported, 399, TIMES, 10)
+
+
+def test_exits_by_number(exported):
+    assert policy.for_exit(exported, 1) == [0.0, 0.0]
+    assert policy.for_exit(exported, 2) == [policy.NOBODY, 0.0]
+    for number in (0, 3, 1.5):
+        with pytest.raises(ValueError, match=f"there is no exit {number}"):
+            policy.for_exit(exported, number)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.inference.preprocessing import Preprocessing, area_resize
 
 
@@ -43,17 +44,76 @@ def png(image):
 def test_images_of_the_right_size_stay_as_they_are():
     image = picture(32, 32)
     fixed = Preprocessing(size=32, crop=1.0, max_side=None, mean=[0.5] * 3, std=[0.2] * 3)
-    assert torch.equal(fixed.pixels(png(image)), torch.from_numpy(image.copy()).permute(2, 0, 1))
-    assert fixed.pixels(png(picture(50, 90))).shape == (3, 32, 32)
+    assert np.array_equal(fixed.of_file(png(image)), image)
+    assert fixed.of_file(png(picture(50, 90))).shape == (32, 32, 3)
     gray = Image.fromarray(image[..., 0])
     file = io.BytesIO()
     gray.save(file, "PNG")
-    assert fixed.pixels(file.getvalue()).shape == (3, 32, 32)
+    assert fixed.of_file(file.getvalue()).shape == (32, 32, 3)
 
 
 def test_no_image_raises():
     fixed = Preprocessing(size=32, crop=1.0, max_side=None, mean=[0.5] * 3, std=[0.2] * 3)
     with pytest.raises(Exception, match="cannot identify"):
-        fixed.pixels(b"no image")
+        fixed.of_file(b"no image")
     with pytest.raises(OSError, match="truncated"):
-        fixed.pixels(png(picture(32, 32))[:300])
+        fixed.of_file(png(picture(32, 32))[:300])
+
+
+def test_numbers_are_those_of_the_training():
+    fixed = Preprocessing(size=16, crop=1.0, max_side=None, mean=[0.3, 0.4, 0.5], std=[0.2] * 3)
+    images = np.stack([picture(16, 16, seed) for seed in range(3)])
+    trained = Normalize.of(fixed.mean, fixed.std, "cpu")(
+        torch.from_numpy(images).permute(0, 3, 1, 2)
+    )
+    ours = torch.from_numpy(fixed.normalize(images))
+    assert torch.equal(ours, trained)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turned_photos_are_turned_back(orientation):
+    """The note says how a viewer must turn what is stored, which is turned the other way here."""
+    image = Image.fromarray(picture(40, 24))
+    stored = {
+        1: [],
+        2: [Image.Transpose.FLIP_LEFT_RIGHT],
+        3: [Image.Transpose.ROTATE_180],
+        4: [Image.Transpose.FLIP_TOP_BOTTOM],
+        5: [Image.Transpose.TRANSPOSE],
+        6: [Image.Transpose.ROTATE_90],
+        7: [Image.Transpose.TRANSVERSE],
+        8: [Image.Transpose.ROTATE_270],
+    }[orientation]
+    turned = image
+    for step in stored:
+        turned = turned.transpose(step)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    turned.save(file, "PNG", exif=exif)
+    fixed = Preprocessing(size=24, crop=1.0, max_side=None, mean=[0.5] * 3, std=[0.2] * 3)
+    assert np.array_equal(fixed.of_file(file.getvalue()), fixed.of_image(image))
+
+
+GOOD = {"size": 16, "crop": 1.0, "max_side": None, "mean": [0.5] * 3, "std": [0.2] * 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("std", [0.2, 0.0, 0.2], "std must be above 0"),
+        ("std", [0.2, float("inf"), 0.2], "std must be 3 finite numbers"),
+        ("mean", [0.2, float("nan"), 0.2], "mean must be 3 finite numbers"),
+        ("mean", [0.2, 0.2], "mean must be 3 finite numbers"),
+        ("size", 0, "size and max_side must be"),
+        ("size", 16.0, "size and max_side must be"),
+        ("max_side", -1, "size and max_side must be"),
+        ("crop", float("nan"), "crop must be"),
+        ("crop", 1.1, "crop must be"),
+    ],
+)
+def test_values_that_give_no_image_are_refused(name, value, said):
+    Preprocessing(**GOOD)
+    with pytest.raises(ValueError, match=said):
+        Preprocessing(**{**GOOD, name: value})
