@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from hdkd_dist.method.objective import LossLayout, loss_vector, loss_vector_derivative
 
@@ -93,3 +94,14 @@ def test_half_precision_logits_give_float32_losses(example):
     losses = loss_vector(half, labels, T)
     assert losses.dtype == torch.float32
     torch.testing.assert_close(losses, loss_vector(half.float(), labels, T), rtol=0, atol=0)
+
+
+def test_label_smoothing_is_that_of_torch_and_leaves_distillation_alone():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(3, 6, 5, dtype=torch.float64), torch.randint(5, (6,))
+    expected = [F.cross_entropy(z, labels, label_smoothing=0.1) for z in logits]
+
+    smoothed = loss_vector(logits, labels, 2.0, label_smoothing=0.1)
+
+    torch.testing.assert_close(smoothed[:3], torch.stack(expected))
+    assert torch.equal(smoothed[3:], loss_vector(logits, labels, 2.0)[3:])
