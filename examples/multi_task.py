@@ -1,7 +1,6 @@
-"""Learn the weights of several losses, without any exits: python examples/multi_task.py
+"""Learn the weights of several losses (digit, odd digit, random label) from that of the first.
 
-The task is to read digits from 150 labels. Two more losses might help: whether the digit is odd,
-and random labels, which cannot. All weights learn from the validation loss of the task alone.
+python examples/multi_task.py
 """
 
 from importlib.util import find_spec
@@ -17,14 +16,14 @@ from torch.optim import SGD, Adam
 from hdkd_dist.method import forward_of
 from hdkd_dist.method.hypergradient import hypergradient, look_ahead, mean_gradient
 
-RATE, WEIGHT_RATE = 0.1, 0.02  # of the network's SGD, of the weights' Adam
+RATE = 0.1
 
 
 def task_losses(outputs: Tensor, targets: Tensor) -> Tensor:
     """Give the losses of digit, odd and random label, [3]: outputs [B, 22], targets [B, 2]."""
     digit, odd, noise = outputs.split([10, 2, 10], dim=1)
     labels = targets[:, 0], targets[:, 0] % 2, targets[:, 1]
-    return torch.stack(list(map(F.cross_entropy, (digit, odd, noise), labels)))
+    return torch.stack([*map(F.cross_entropy, (digit, odd, noise), labels)])
 
 
 def splits() -> list[tuple[Tensor, Tensor]]:
@@ -36,14 +35,14 @@ def splits() -> list[tuple[Tensor, Tensor]]:
     return [(images[each], targets[each]) for each in rows]
 
 
-def train(how: str, seed: int, steps: int) -> tuple[float, list[float]]:
+def train(how: str, seed: int, steps: int) -> tuple[float, Tensor]:
     """Train with "uniform" or "learned" weights or by "torchjd": test accuracy, weights [3]."""
     torch.manual_seed(seed)
     (train_x, train_y), (val_x, val_y), (test_x, test_y) = splits()
     network = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 22))
     theta, forward = dict(network.named_parameters()), forward_of(network)
-    gamma, task_alone = torch.ones(3), torch.tensor([1.0, 0.0, 0.0])
-    optimizer, gamma_optimizer = SGD(theta.values(), RATE), Adam([gamma], WEIGHT_RATE)
+    gamma, task_alone = torch.ones(3), torch.eye(3)[0]
+    optimizer, gamma_optimizer = SGD(theta.values(), RATE), Adam([gamma], 0.02)
     for _ in range(steps):
         rows, others = torch.randint(150, (50,)), torch.randint(300, (50,))
         batch, judge = [(train_x[rows], train_y[rows])], [(val_x[others], val_y[others])]
@@ -52,13 +51,13 @@ def train(how: str, seed: int, steps: int) -> tuple[float, list[float]]:
             v = mean_gradient(forward, task_losses, ahead, task_alone, judge)
             gamma.grad = hypergradient(forward, task_losses, theta, v, batch, step_size=RATE)
             gamma_optimizer.step()
-            gamma.clamp_(min=0)
-        optimizer.zero_grad()
+        gamma.clamp_(min=0)
         losses = task_losses(network(train_x[rows]), train_y[rows])
         by_upgrad(losses, network) if how == "torchjd" else gamma.dot(losses).backward()
         optimizer.step()
-    right = network(test_x)[:, :10].argmax(dim=1) == test_y[:, 0]
-    return 100 * right.double().mean().item(), gamma.tolist()
+        optimizer.zero_grad()
+    right = (network(test_x)[:, :10].argmax(dim=1) == test_y[:, 0]).double()
+    return 100 * right.mean().item(), gamma
 
 
 def by_upgrad(losses: Tensor, network: nn.Module) -> None:
@@ -73,8 +72,7 @@ def main(seeds: int = 3, steps: int = 400) -> None:
     """Compare the ways over some seeds; torchjd where it is installed."""
     for how in ["uniform", "learned"] + ["torchjd"] * bool(find_spec("torchjd")):
         accuracies, gammas = zip(*(train(how, s, steps) for s in range(seeds)), strict=True)
-        mean = " ".join(f"{fmean(each):.2f}" for each in zip(*gammas, strict=True))
-        print(f"{how}: {fmean(accuracies):.1f} % (weights of digit, odd, random: {mean})")
+        print(f"{how}: {fmean(accuracies):.1f} %, γ {torch.stack(gammas).mean(dim=0)}")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def test_multi_task_learns_which_losses_serve_the_task():
     uniform, fixed = multi_task.train("uniform", seed=0, steps=200)
     learned, weights = multi_task.train("learned", seed=0, steps=200)
 
-    assert fixed == [1.0, 1.0, 1.0]
+    assert fixed.tolist() == [1.0, 1.0, 1.0]
     digit, odd, noise = weights
     assert digit > 1 > max(odd, noise)
     assert learned > uniform - 1

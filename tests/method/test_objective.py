@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from hdkd_dist.method.objective import (
     LossLayout,
@@ -110,3 +111,14 @@ def test_confidence_is_of_the_last_exit_at_the_temperature():
 @pytest.mark.parametrize(("seen", "factor"), [(0.51, 1.05), (0.5, 1.0), (0.2, 1.0)])
 def test_temperature_rises_only_with_confidence(seen, factor):
     assert float(anneal(torch.tensor(2.0), torch.tensor(seen))) == pytest.approx(2 * factor)
+
+
+def test_label_smoothing_is_that_of_torch_and_leaves_distillation_alone():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(3, 6, 5, dtype=torch.float64), torch.randint(5, (6,))
+    expected = [F.cross_entropy(z, labels, label_smoothing=0.1) for z in logits]
+
+    smoothed = loss_vector(logits, labels, 2.0, label_smoothing=0.1)
+
+    torch.testing.assert_close(smoothed[:3], torch.stack(expected))
+    assert torch.equal(smoothed[3:], loss_vector(logits, labels, 2.0)[3:])

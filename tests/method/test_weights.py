@@ -10,12 +10,15 @@ from hdkd_dist.method.state import start_weights
 from hdkd_dist.method.weights import (
     METHODS,
     OPTIMIZERS,
+    TEACHERS,
+    Method,
     dbt_like,
     ds_like,
     existing_entries,
     project,
     random_same_sum,
     random_weights,
+    teaching_pairs,
 )
 
 K = 4
@@ -25,7 +28,7 @@ EXPECTED_TEACHERS = {  # teacher → its students, 1-based
     "last": {4: [1, 2, 3]},
     "all_later": {2: [1], 3: [1, 2], 4: [1, 2, 3]},
 }
-TEACHERS = {
+TEACHERS_OF = {
     "msdnet": "none",
     "dbt": "last",
     "impr": "last",
@@ -39,7 +42,7 @@ TEACHERS = {
 @pytest.mark.parametrize("name", METHODS)
 def test_existing_entries(name):
     expected = ["ce_1", "ce_2", "ce_3", "ce_4"]
-    for teacher, students in EXPECTED_TEACHERS[TEACHERS[name]].items():
+    for teacher, students in EXPECTED_TEACHERS[TEACHERS_OF[name]].items():
         expected += [f"kd_{teacher}_to_{student}" for student in students]
     exists = existing_entries(METHODS[name], K)
     found = [entry for entry, there in zip(LAYOUT.names, exists, strict=True) if there]
@@ -142,3 +145,42 @@ def test_weights_that_do_not_learn_refuse_a_step():
 def test_projection_of_a_vanished_gamma_stays_finite():
     projected = project(torch.full((3,), -1.0), torch.ones(3), "fixed_sum")
     assert torch.isfinite(projected).all()
+
+
+PATTERNS = {
+    "none": [[0, 0, 0], [0, 0, 0], [0, 0, 0]],
+    "last": [[0, 0, 0], [0, 0, 0], [1, 1, 0]],
+    "next": [[0, 0, 0], [1, 0, 0], [0, 1, 0]],
+    "all_later": [[0, 0, 0], [1, 0, 0], [1, 1, 0]],
+}
+
+
+def test_every_pattern_of_teachers_is_in_the_table():
+    assert list(TEACHERS) == list(PATTERNS)
+    for name, expected in PATTERNS.items():
+        assert teaching_pairs(name, 3).tolist() == expected
+
+
+def test_a_matrix_multiplies_the_weight_and_tells_which_entries_exist():
+    method = Method("own", [[0, 0, 0], [2, 0, 0], [0.5, 0, 0]], learns=True)
+
+    ce, kd = LossLayout(3).split(ds_like(method, 3, 4.0, "per_pair"))
+    assert ce.tolist() == [1, 1, 1]
+    assert kd.tolist() == [[0, 0, 0], [8, 0, 0], [2, 0, 0]]
+    _, shared = LossLayout(3).split(ds_like(method, 3, 4.0, "per_student"))
+    assert shared.tolist() == [[0, 0, 0], [4, 0, 0], [1, 0, 0]]
+    assert existing_entries(method, 3).tolist() == [1, 1, 1, 1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        ([[0, 0], [1, 0]], "a matrix of 3×3"),
+        ([[0, 0, 0], [1, 0], [1, 1, 0]], "a matrix of 3×3"),
+        ([[0, 1, 0], [0, 0, 0], [0, 0, 0]], "only a later exit can teach"),
+        ([[1, 0, 0], [0, 0, 0], [0, 0, 0]], "only a later exit can teach"),
+    ],
+)
+def test_a_matrix_that_no_network_has_is_refused(matrix, message):
+    with pytest.raises(ValueError, match=message):
+        teaching_pairs(matrix, 3)

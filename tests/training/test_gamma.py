@@ -13,12 +13,13 @@ from hdkd_dist.training.gamma import configured_weights
 EXITS = 3
 
 
-def start(method, init, seed=0):
+def start(method, init, seed=0, **loss):
     settings = Settings.model_validate(
         {
             "method": method,
             "model": {"preset": "msdnet-digits"},
             "schedule": {"epochs": 1, "base_lr": 0.1, "base_batch": 8},
+            "loss": loss,
             "gamma": {"init": init},
             "run": {"seed": seed},
         }
@@ -36,6 +37,14 @@ def test_starts():
         (drawn := start("hdkd", "random", 1).gamma) / drawn[0],
     )
     assert not torch.equal(start("hdkd", "random", 1).gamma, start("hdkd", "random", 2).gamma)
+
+
+def test_teachers_of_a_configuration_replace_those_of_the_method():
+    assert start("hdkd", "ds_like", teachers="next").exists.tolist() == [1, 1, 1, 1, 0, 1]
+    matrix = [[0, 0, 0], [0.5, 0, 0], [0, 2, 0]]
+    weights = start("naive_dkd", "ds_like", teachers=matrix, kd_weight=3)
+    assert weights.gamma.tolist() == [1, 1, 1, 1.5, 0, 6]
+    assert not weights.learns
 
 
 @pytest.mark.parametrize("init", ["random", "dbt_like", "fixed:somewhere"])

@@ -1,6 +1,8 @@
-"""Linear scaling, warm-up and drops."""
+"""Linear scaling, warm-up and the ways in which the rate falls."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
@@ -46,3 +48,25 @@ def test_small_batch_needs_no_warmup():
 def test_milestones_between_epochs():
     settings = ScheduleSettings(epochs=1, base_lr=1.0, base_batch=1, milestones=(0.5,))
     assert rates(settings, 1, 4) == pytest.approx([1, 1, 0.1, 0.1])
+
+
+def test_cosine_and_line_end_at_nothing():
+    settings = {"epochs": 2, "base_lr": 0.5, "base_batch": 1}
+    cosine = rates(ScheduleSettings(kind="cosine", **settings), 1, 4)
+    line = rates(ScheduleSettings(kind="linear", **settings), 1, 4)
+    assert cosine == pytest.approx([0.25 * (1 + math.cos(math.pi * t / 8)) for t in range(8)])
+    assert line == pytest.approx([0.5 * (1 - t / 8) for t in range(8)])
+
+
+@pytest.mark.parametrize("kind", ["cosine", "linear"])
+def test_warm_up_multiplies_what_falls(kind):
+    settings = {"kind": kind, "epochs": 2, "base_lr": 0.5, "base_batch": 1}
+    plain = rates(ScheduleSettings(**settings), 1, 4)
+    warm = rates(ScheduleSettings(warmup_epochs=1, warmup_start=0, **settings), 1, 4)
+    rising = [max(1e-6, t / 4) for t in range(4)] + [1] * 4
+    assert warm == pytest.approx([p * r for p, r in zip(plain, rising, strict=True)], rel=1e-4)
+
+
+def test_a_schedule_that_falls_smoothly_has_no_milestones():
+    with pytest.raises(ValueError, match='kind "linear" has no milestones'):
+        ScheduleSettings(kind="linear", epochs=2, base_lr=1, base_batch=1, milestones=(1,))

@@ -1,0 +1,63 @@
+"""A loss term of one's own: one function more, with a weight of its own in γ."""
+
+import torch
+
+from hdkd_dist.method import (
+    METHODS,
+    Algorithm,
+    PlainEngine,
+    ds_like,
+    forward_of,
+    loss_vector,
+    start_weights,
+)
+from hdkd_dist.method.hypergradient import second_order
+from hdkd_dist.models import build
+
+K, C = 3, 5
+
+
+def with_confidence(logits, labels, temperature):
+    confidence = -torch.distributions.Categorical(logits=logits).entropy().mean()
+    return torch.cat([loss_vector(logits, labels, temperature), confidence[None]])
+
+
+def test_a_seventh_loss_has_its_weight_and_its_derivative():
+    torch.manual_seed(0)
+    network = build("vit-digits", C, width=12, hidden=8).double().train()
+    initial = torch.cat([ds_like(METHODS["hdkd"], K, 1.0, "per_pair"), torch.tensor([0.1])])
+    weights = start_weights(initial.double(), torch.ones(len(initial)).double(), optimizer="adam")
+    engine = PlainEngine(network, torch.optim.AdamW(network.parameters(), lr=1e-3))
+    algorithm = Algorithm(engine, weights, losses=with_confidence)
+    train, metaval = [
+        (torch.randn(6, 3, 16, 16, dtype=torch.float64), torch.randint(C, (6,))) for _ in range(2)
+    ]
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        expected = expected_gradient(network, weights.gamma, train, metaval, rate=1e-3)
+
+    seen, gradient = algorithm.step([train], [metaval], rate=1e-3)
+
+    torch.testing.assert_close(gradient, expected, rtol=1e-8, atol=1e-14)
+    assert seen.losses.shape == (7,)
+    assert (weights.gamma != weights.initial).all()
+
+
+def expected_gradient(network, gamma, train, metaval, rate):
+    """By double backward: Eq. 10 at its first step, where E_k is CE_k itself."""
+    theta = {name: value.detach() for name, value in network.named_parameters()}
+    leaves = {name: value.clone().requires_grad_() for name, value in theta.items()}
+    forward = forward_of(network)
+
+    def losses(logits, labels):
+        return with_confidence(logits, labels, torch.tensor(3.0))
+
+    loss = gamma @ losses(forward(leaves, train[0]), train[1])
+    gradient = torch.autograd.grad(loss, list(leaves.values()))
+    ahead = {
+        name: (value - rate * g).detach().requires_grad_()
+        for (name, value), g in zip(theta.items(), gradient, strict=True)
+    }
+    ce = loss_vector(forward(ahead, metaval[0]), metaval[1], 3.0)[:K]
+    value = (0.5 * ce + 0.5 * torch.nn.functional.softplus(ce / ce.detach() - 1)).sum()
+    v = dict(zip(ahead, torch.autograd.grad(value, list(ahead.values())), strict=True))
+    return -rate * second_order(forward, losses, theta, v, train)
