@@ -100,10 +100,6 @@ ROUND = 1.0  # seconds between two reports
 LINGER = 3  # rounds for which rank 0 keeps a verdict readable; failures of the store in a row
 VERDICT = "verdict"
 BROKEN = ("gloo", "nccl", "connection", "closed by peer", "broken pipe", "timed out")
-HINTS = {
-    LOST: "start again with --resume auto",
-    FAILED: "mend that first, then start again with --resume auto",
-}
 UNTIMED = ("preparing", "finishing")  # activities that may take hours
 
 
@@ -264,7 +260,8 @@ class Watchdog:
         status, _judge, text = verdict.split(" ", 2)
         if ranks.rank() == 0:
             time.sleep(LINGER * self.round)
-        if hint := HINTS.get(int(status)):
+        hint = "start again with --resume auto"
+        if int(status) == LOST:
             text = f"\nerror: {text}: all ranks end; {hint}"  # on a line below a progress bar
         leave(text if speak else "", int(status))
 
