@@ -27,7 +27,7 @@ class Section(BaseModel):
 
 
 class ModelSettings(Section):
-    """Which network: a preset, or a factory of the user's own."""
+    """Network that is trained: a preset, or a factory of the user's own."""
 
     preset: str | None = None
     overrides: dict[str, Any] = {}  # fields of the preset, such as {"growth": 8}
@@ -40,7 +40,7 @@ class ModelSettings(Section):
 
 
 class DataSettings(Section):
-    """Which prepared data set, and how it is read."""
+    """Prepared data set, and how it is read."""
 
     path: str = "digits"  # a folder that data_prep wrote; "digits" is prepared on first use
     metaval_batch_size: Count | None = None  # None: the train batch
@@ -69,7 +69,7 @@ class ScheduleSettings(Section):
 
 
 class LossSettings(Section):
-    """The losses and their initial weights."""
+    """Losses and their initial weights."""
 
     temperature: Positive | Literal["anneal"] = 3.0
     kd_weight: NonNegative = 1.0  # λ
@@ -80,7 +80,7 @@ class LossSettings(Section):
 
 
 class GammaSettings(Section):
-    """How γ starts and learns."""
+    """Start of γ, and how it learns."""
 
     init: Annotated[str, Field(pattern=f"^({STARTS})$")] = "ds_like"
     optimizer: Optimizer = "adam"
@@ -98,7 +98,7 @@ class GammaSettings(Section):
 
 
 class RunSettings(Section):
-    """What the run leaves, and where."""
+    """Output of a run, its seed, and how long it may stand still."""
 
     out: str | None = None  # None: runs/<configuration>-<method>-seed<seed>
     seed: Annotated[int, Field(ge=0)] = 0
@@ -112,7 +112,7 @@ class RunSettings(Section):
 
 
 class CheckpointSettings(Section):
-    """When the run's state is saved, besides at a request to stop and at the end."""
+    """Times at which the run's state is saved, besides at a request to stop and at the end."""
 
     every_minutes: Positive | None = 10.0
     every_steps: Count | None = None
@@ -120,7 +120,7 @@ class CheckpointSettings(Section):
 
 
 class Settings(Section):
-    """The whole section."""
+    """All settings of the section."""
 
     method: MethodName = "hdkd"
     model: ModelSettings

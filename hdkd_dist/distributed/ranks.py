@@ -193,7 +193,7 @@ class DelayedMax:
         self._sent: tuple[Tensor, dist.Work] | None = None
 
     def exchange(self, value: int) -> int:
-        """Send this rank's number; return the maximum of the call before. Every rank calls it."""
+        """Send this rank's number; return the maximum of the call before; collective."""
         maximum = NOTHING
         if self._sent is not None:
             reduced, work = self._sent

@@ -26,7 +26,7 @@ HANDLED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 
 
 class StopRequests:
-    """What has been asked of this process.
+    """Requests to stop that this process has received.
 
     Before training there is nothing to save, and the process leaves at once. While it trains
     (:meth:`patience`), a request waits in ``received`` for the next step; a second Ctrl-C does not.

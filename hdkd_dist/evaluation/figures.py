@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 import torch
@@ -81,7 +81,7 @@ def draw_budgeted(results: Results, test: Judged, title: str, file: Path) -> Non
         others = [name for name in SEARCHES if name != used]
         keys = {used: "budgeted", **{name: f"budgeted_{name}" for name in others}}
         for (name, key), line in zip(keys.items(), ("C0-", "C1--"), strict=True):
-            rows: Rows = results[key]  # type: ignore[literal-required]
+            rows = cast(Mapping[str, Rows], results)[key]
             axes.plot(column(rows, "mmac"), column(rows, "top1"), line, label=f"{name} search")
         rows = results["budgeted"]
         noise = [1.96 * (p * (100 - p) / test.top1.shape[1]) ** 0.5 for p in column(rows, "top1")]

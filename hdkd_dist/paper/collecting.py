@@ -15,7 +15,7 @@ from hdkd_dist.paper.judging.page import claims_page
 from hdkd_dist.paper.judging.statistics import LEVEL
 from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.paper_values import FIGURE_2, PRINTED
-from hdkd_dist.paper.planning import hopeful, planned, seeds_of
+from hdkd_dist.paper.planning import planned, seeds_of, settings_or_default
 from hdkd_dist.paper.queue import known_trials, study_rows, validation_of
 from hdkd_dist.paper.records import write_rows
 from hdkd_dist.paper.scales import DATA_SETS, Setting
@@ -39,8 +39,8 @@ from hdkd_dist.paper.tuning import (
     STAGES,
     Untuned,
     chosen_network,
+    chosen_or_default,
     chosen_rule,
-    hoped,
     networks_tried,
     rule_score,
     rules_tried,
@@ -65,7 +65,7 @@ def collect_runs(ledger: Ledger, claims_file: Path) -> tuple[list[Path], dict[st
     rows = {
         name: found
         for name in studies
-        if (found := study_rows(name, current.scale, hopeful(current)))
+        if (found := study_rows(name, current.scale, settings_or_default(current)))
     }
     tables = {name: cells(name, own, current.records, PRINTED) for name, own in rows.items()}
     curves = budget_curves(budget_rows(rows), current.records)
@@ -140,7 +140,7 @@ def difference_lines(ledger: Ledger, evidence: Evidence) -> Iterator[str]:
     )
     for table in dict.fromkeys(STUDIES[name].table for name in scale.studies if name in STUDIES):
         if table:
-            rows = STUDIES[table].rows(scale, hopeful(ledger))
+            rows = STUDIES[table].rows(scale, settings_or_default(ledger))
             for title, grid in differences(table, list(rows), evidence):
                 paper = "ImageNet(300)" if table == "3" else title
                 yield f"\nTable {table}: {title} / the paper's {paper}:\n"
@@ -196,7 +196,7 @@ def choices_page(ledger: Ledger) -> Iterator[str]:
         f"{' and '.join(map(str, RULE_SEEDS))}; the mean over exits, methods and seeds decides.\n"
     )
     lines = []
-    network = hoped(scale, "msdnet", validation)
+    network = chosen_or_default(scale, "msdnet", validation)
     for name, trials in rules_tried(scale, network, validation).items():
         for trial in trials:
             if record := records.get(trial.name):

@@ -17,7 +17,7 @@ from hdkd_dist.paper.queue import in_order_of_seeds, study_rows, validation_of
 from hdkd_dist.paper.scales import Setting
 from hdkd_dist.paper.studies import Choose
 from hdkd_dist.paper.trials import Folders, Trial, evaluate_words, train_words
-from hdkd_dist.paper.tuning import STAGES, hoped, planned_stage
+from hdkd_dist.paper.tuning import STAGES, chosen_or_default, planned_stage
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Device:
     tmac_per_second: float  # 10¹² multiply-adds
 
 
-def hopeful(ledger: Ledger) -> Choose:
+def settings_or_default(ledger: Ledger) -> Choose:
     """Return the settings of a method, those of the configuration where nothing is chosen yet."""
 
     def choose(method: str) -> Setting:
-        return hoped(ledger.scale, method, validation_of(ledger))
+        return chosen_or_default(ledger.scale, method, validation_of(ledger))
 
     return choose
 
@@ -41,7 +41,7 @@ def planned(name: str, ledger: Ledger) -> list[Trial]:
     """Return the runs of a study; what is not chosen yet may still change their settings."""
     if name in STAGES:
         return planned_stage(name, ledger.scale, validation_of(ledger))
-    return in_order_of_seeds(name, study_rows(name, ledger.scale, hopeful(ledger)))
+    return in_order_of_seeds(name, study_rows(name, ledger.scale, settings_or_default(ledger)))
 
 
 def commands(trial: Trial, place: Folders) -> Iterator[str]:
@@ -95,7 +95,7 @@ def power_of(names: Sequence[str], ledger: Ledger) -> Iterator[str]:
     Raises:
         ValueError: if a study could decide nothing.
     """
-    scale, choose = ledger.scale, hopeful(ledger)
+    scale, choose = ledger.scale, settings_or_default(ledger)
     trials = {trial.name: trial for name in scale.studies for trial in planned(name, ledger)}
     evidence = Evidence.of(ledger.records, trials, seeds_of(trials.values()))
     stated = list(claims(scale, choose))

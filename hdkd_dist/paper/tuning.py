@@ -214,7 +214,7 @@ def chosen(scale: Scale, method: str, validation: Validation) -> Setting:
     return {**own, **chosen_network(scale, validation), **rule}
 
 
-def hoped(scale: Scale, method: str, validation: Validation) -> Setting:
+def chosen_or_default(scale: Scale, method: str, validation: Validation) -> Setting:
     """Return a method's settings as far as they are chosen by now."""
     for name in (method, SISTERS.get(method, method)):  # a sister needs no rule of γ
         try:
@@ -242,7 +242,7 @@ def planned_stage(stage: str, scale: Scale, validation: Validation) -> list[Tria
     """Name all runs of a stage; what is not chosen yet may still change their settings."""
     if not scale.tuned or stage == "stage0":
         return stage_trials(stage, scale, validation)
-    network = hoped(scale, "msdnet", validation)
+    network = chosen_or_default(scale, "msdnet", validation)
     tried = rules_tried(scale, network, validation)
     first = next(iter(RULES.values()))
     tried.setdefault(

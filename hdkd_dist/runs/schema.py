@@ -56,6 +56,8 @@ def is_of_kind(value: object, kind: type) -> bool:
 def is_finite(value: object) -> bool:
     """Tell whether this is a finite number; true and false are none."""
     try:
-        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+        return (
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        )
     except OverflowError:  # a whole number that has no floating-point value
         return False

@@ -22,11 +22,11 @@ WATCHED = ("loss", "weight γ of", "hypergradient of")
 
 
 class Diverged(ValueError):
-    """A loss, a weight or the gradient of θ is no longer a finite number."""
+    """Loss, weight or gradient of θ that is no longer a finite number."""
 
 
 class Drifted(ValueError):
-    """The ranks no longer hold the same γ, E_k and T."""
+    """Ranks that no longer hold the same γ, E_k and T."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Meter:
 Item = TypeVar("Item")
 
 
-class Mark(NamedTuple):
+class Moment(NamedTuple):
     """Counts of a training at one moment, to measure from."""
 
     images: int
@@ -211,19 +211,19 @@ class Pace:
             yield batch
 
     @property
-    def mark(self) -> Mark:
-        """Mark this moment, for :meth:`since`."""
-        return Mark(self.images, self.elapsed, self.waiting)
+    def now(self) -> Moment:
+        """Return this moment, for :meth:`since`."""
+        return Moment(self.images, self.elapsed, self.waiting)
 
-    def since(self, mark: Mark) -> tuple[float, float]:
-        """Return images per second and the share of time spent waiting since ``mark``."""
-        seconds = max(self.elapsed - mark.seconds, 1e-9)
-        waiting = min(1.0, (self.waiting - mark.waiting) / seconds)
-        return (self.images - mark.images) / seconds, waiting
+    def since(self, moment: Moment) -> tuple[float, float]:
+        """Return images per second and the share of time spent waiting since then."""
+        seconds = max(self.elapsed - moment.seconds, 1e-9)
+        waiting = min(1.0, (self.waiting - moment.waiting) / seconds)
+        return (self.images - moment.images) / seconds, waiting
 
     def totals(self) -> TrainingSpeed:
         """Sum up the whole training, for ``results.json``."""
-        images_per_second, waiting = self.since(Mark(0, 0.0, 0.0))
+        images_per_second, waiting = self.since(Moment(0, 0.0, 0.0))
         return {
             "images_per_s": images_per_second,
             "wait_fraction": waiting,
@@ -233,7 +233,7 @@ class Pace:
 
 @dataclass
 class Progress:
-    """The position of a run, which moves as it trains.
+    """Position of a run, which moves as it trains.
 
     The streams are functions of (seed, position): with θ, γ, their optimisers and each rank's
     running statistics this is all that the rest of a run depends on.

@@ -29,7 +29,7 @@ class Reporter:
         self.weights = run.weights
         self.epochs = run.settings.schedule.epochs
         self.tracker = tracker
-        self._mark = progress.pace.mark
+        self._last_record = progress.pace.now
         self._health = Health(run.settings.data.workers, run.device)
         self._bar = tqdm(
             total=run.steps,
@@ -49,8 +49,8 @@ class Reporter:
             names.GRADIENT: summary.gradient_norm,
             names.HYPERGRADIENT: summary.hypergradient_norm,
         }
-        images_per_second, waiting = pace.since(self._mark)
-        self._mark = pace.mark
+        images_per_second, waiting = pace.since(self._last_record)
+        self._last_record = pace.now
         self.tracker.record(
             "step",
             {

@@ -185,7 +185,7 @@ def train_and_report(
     identity = RunIdentity(
         config=config.as_json(),
         data=manifest.identity,
-        records=tracker.mark if tracker else dict,
+        records=tracker.sync if tracker else dict,
     )
     sharded = config.deepspeed.get("zero_optimization", {}).get("stage", 0) > 0
     shards = ranks.world_size() if sharded else 1

@@ -72,7 +72,7 @@ class Tracker:
 
             self._log({picture.stem: wandb.Image(str(picture)) for picture in pictures})
 
-    def mark(self) -> dict[str, Any]:
+    def sync(self) -> dict[str, Any]:
         """Bring all events to the disk; return where the records end, for a checkpoint.
 
         Raises:

@@ -18,8 +18,8 @@ from hdkd_dist.paper.tuning import (
     choose_network,
     chosen,
     chosen_network,
+    chosen_or_default,
     chosen_rule,
-    hoped,
     network_trials,
     planned_stage,
     plateau,
@@ -116,8 +116,12 @@ def test_fixed_norm_is_tried_under_the_best_rule_and_may_win():
 def test_the_choice_reaches_every_method_and_gammas_rule_only_those_that_learn():
     found = stage_0(best=0.1, name="gap")
     network = chosen_network(SMALL, found.get)
-    assert hoped(SMALL, "hdkd", found.get) == network == hoped(SMALL, "msdnet", found.get)
-    assert hoped(SMALL, "hdkd", {}.get) == {}
+    assert (
+        chosen_or_default(SMALL, "hdkd", found.get)
+        == network
+        == chosen_or_default(SMALL, "msdnet", found.get)
+    )
+    assert chosen_or_default(SMALL, "hdkd", {}.get) == {}
     found |= stage_0b(dict.fromkeys(RULES, 60.0) | {"adam0.0003": 61.0}, network)
     found |= stage_0b({"fixed_norm": 50.0}, network, "adam0.0003")
     for name, method in METHODS.items():

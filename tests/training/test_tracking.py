@@ -23,13 +23,13 @@ def test_events_wait_until_the_disk_has_room_again(tmp_path, capsys):
         for step in (2, 3):
             tracker.record("step", {"step": step, **LONG})
         with pytest.raises(OSError, match="File too large"):
-            tracker.mark()
+            tracker.sync()
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "metrics.jsonl cannot be written (File too large): kept in memory" in said
     tracker.record("step", {"step": 4})
     assert [event["step"] for event in read_metrics(tmp_path)] == [1, 2, 3, 4]
-    assert tracker.mark()["metrics_bytes"] == (tmp_path / "metrics.jsonl").stat().st_size
+    assert tracker.sync()["metrics_bytes"] == (tmp_path / "metrics.jsonl").stat().st_size
     tracker.close()
 
 
@@ -50,7 +50,7 @@ def test_run_is_recorded_offline_where_wandb_cannot_be_reached(
     monkeypatch.delenv("WANDB_MODE", raising=False)
     tracker = Tracker(tmp_path, RunSettings(wandb="online"), {"a": 1})
     tracker.record("step", {"step": 1, "loss": 0.5})
-    run = tracker.mark()["wandb_id"]
+    run = tracker.sync()["wandb_id"]
     tracker.close()
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
     assert len(said) == 1
@@ -80,5 +80,5 @@ def test_run_goes_on_where_wandb_cannot_even_record(
 
 def test_continued_run_keeps_its_wandb_id(tmp_path):
     tracker = Tracker(tmp_path, RunSettings(wandb="offline"), {}, wandb_id="abc123")
-    assert tracker.mark()["wandb_id"] == "abc123"
+    assert tracker.sync()["wandb_id"] == "abc123"
     tracker.close()

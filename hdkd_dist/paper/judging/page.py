@@ -16,9 +16,9 @@ from hdkd_dist.paper.judging.statistics import (
     Interval,
     counted,
 )
-from hdkd_dist.paper.judging.verdicts import Finding, Judged, judged_all, looks
+from hdkd_dist.paper.judging.verdicts import Finding, JudgedClaim, judge_claims, looks
 from hdkd_dist.paper.ledger import Ledger
-from hdkd_dist.paper.planning import hopeful
+from hdkd_dist.paper.planning import settings_or_default
 from hdkd_dist.paper.tables import METRICS, NOTE, markdown_table
 
 CHANCE = (1 - LEVEL) / 2  # that a statement of a sign is confirmed where there is no effect
@@ -58,8 +58,8 @@ HOW = f"""
 def claims_page(ledger: Ledger, evidence: Evidence, tables: str) -> Iterator[str]:
     """Write all claims, first in short; ``tables`` is the way to those pages from this one."""
     scale = ledger.scale.name
-    stated = list(claims(ledger.scale, hopeful(ledger)))
-    found = judged_all(stated, evidence)
+    stated = list(claims(ledger.scale, settings_or_default(ledger)))
+    found = judge_claims(stated, evidence)
     by_standing = {
         standing: [each for each in found if each.claim.standing == standing]
         for standing in ("primary", "secondary", "exploratory")
@@ -107,7 +107,7 @@ def images_of(evidence: Evidence) -> str:
     )
 
 
-def primary_cells(each: Judged) -> list[str]:
+def primary_cells(each: JudgedClaim) -> list[str]:
     """Write a primary statement as a line."""
     (finding,) = each.findings
     ours, bounds = interval_cells(finding.interval, each.claim.level)
@@ -115,13 +115,13 @@ def primary_cells(each: Judged) -> list[str]:
     return [each.claim.text, ours, bounds, effect_cell(finding), *verdicts]
 
 
-def short_cells(each: Judged) -> list[str]:
+def short_cells(each: JudgedClaim) -> list[str]:
     """Write a claim as a line, with the count of its statements."""
     signs = counted([finding.sign for finding in each.of("claim")])
     return [each.claim.text, f"**{each.sign}**", signs, each.size]
 
 
-def chance_lines(secondary: Sequence[Judged]) -> Iterator[str]:
+def chance_lines(secondary: Sequence[JudgedClaim]) -> Iterator[str]:
     """Say how many statements would be confirmed if nothing had any effect."""
     signs = [
         finding.sign
@@ -137,7 +137,7 @@ def chance_lines(secondary: Sequence[Judged]) -> Iterator[str]:
         )
 
 
-def unplanned_lines(stated: Sequence[Claim], found: Sequence[Judged]) -> Iterator[str]:
+def unplanned_lines(stated: Sequence[Claim], found: Sequence[JudgedClaim]) -> Iterator[str]:
     """Name the claims for which there are no runs at this scale."""
     judged = {each.claim.text for each in found}
     if left := [claim.text for claim in stated if claim.text not in judged]:
@@ -159,7 +159,7 @@ def noise_lines(evidence: Evidence) -> Iterator[str]:
         yield markdown_table([["of", *titles, "degrees of freedom"], *lines])
 
 
-def claim_lines(each: Judged) -> Iterator[str]:
+def claim_lines(each: JudgedClaim) -> Iterator[str]:
     """Write one claim with its comparisons."""
     yield f"\n### {each.claim.text}\n"
     header = [

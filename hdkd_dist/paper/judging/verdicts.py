@@ -67,7 +67,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedClaim:
     """Hold a claim and what has been found."""
 
     claim: Claim
@@ -99,7 +99,7 @@ class Judged:
             return None
         gain = self.findings[0]
         if gain.interval is None or gain.sign != "confirmed":
-            return "There is no confirmed gain whose origin could be asked for."
+            return "No confirmed gain to explain."
         if any(each.sign == "not enough runs yet" for each in (*proportions, *size)):
             return "Where the gain comes from awaits controls."
         shares = [each.interval.mean / gain.interval.mean for each in size if each.interval]
@@ -119,10 +119,10 @@ class Judged:
         return "The gain is that of proportions: no control has shown a part of size in it."
 
 
-def judged(claim: Claim, evidence: Evidence) -> Judged:
+def judge_claim(claim: Claim, evidence: Evidence) -> JudgedClaim:
     """Hold a claim against the records; a comparison waits for all its seeds."""
     stated = sum(comparison.part == "claim" for comparison in claim.comparisons)
-    return Judged(
+    return JudgedClaim(
         claim,
         [
             found_of(each, evidence, claim.level, stated if each.part == "claim" else 1)
@@ -157,7 +157,7 @@ class Look:
     """Hold what is known of the primary statements after some seeds."""
 
     seeds: int
-    judged: Sequence[Judged]
+    judged: Sequence[JudgedClaim]
 
     @property
     def may_stop(self) -> bool:
@@ -197,7 +197,7 @@ def looks(claims: Sequence[Claim], evidence: Evidence) -> list[Look]:
         now = Evidence.of(own, names, seeds)
         if not compared or any(len(now.finished(each)) < count for each in compared):
             break
-        verdicts = [judged(claim, now) for claim in primary]
+        verdicts = [judge_claim(claim, now) for claim in primary]
         if found:
             verdicts = [
                 replace(each, findings=[*map(standing, before.findings, each.findings)])
@@ -216,7 +216,7 @@ def standing(before: Finding, now: Finding) -> Finding:
     )
 
 
-def judged_all(claims: Sequence[Claim], evidence: Evidence) -> list[Judged]:
+def judge_claims(claims: Sequence[Claim], evidence: Evidence) -> list[JudgedClaim]:
     """Judge what is planned: primary statements by their last look, all others once.
 
     Where the primary statements have allowed to stop, the others want no seeds beyond that look.
@@ -229,7 +229,7 @@ def judged_all(claims: Sequence[Claim], evidence: Evidence) -> list[Judged]:
     for claim in claims:
         own = [each for each in claim.comparisons if evidence.wanted(each)]
         if any(each.part == "claim" for each in own):
-            each = by_text.get(claim.text) or judged(replace(claim, comparisons=own), evidence)
+            each = by_text.get(claim.text) or judge_claim(replace(claim, comparisons=own), evidence)
             found.append(each)
     return found
 

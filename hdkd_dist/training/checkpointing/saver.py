@@ -39,7 +39,7 @@ class RunIdentity:
 
     config: Mapping[str, Any]
     data: Mapping[str, str]  # sha256 of each split
-    records: Callable[[], Mapping[str, Any]]  # where the tracker stands; asked on rank 0
+    records: Callable[[], Mapping[str, Any]]  # where its records end; called on rank 0
 
 
 class Saver:

@@ -19,12 +19,12 @@ from runs_like_the_papers import (
 
 from hdkd_dist.paper.judging.claims import claims, paper_effect
 from hdkd_dist.paper.judging.comparisons import Evidence
-from hdkd_dist.paper.judging.verdicts import judged
+from hdkd_dist.paper.judging.verdicts import judge_claim
 from hdkd_dist.paper.paper_values import Printed
 
 
 def verdict(start, records):
-    return judged(claim(start), Evidence.of(records, PLANNED, SEEDS)).sign
+    return judge_claim(claim(start), Evidence.of(records, PLANNED, SEEDS)).sign
 
 
 CLAIMS = {
@@ -47,7 +47,7 @@ CLAIMS = {
 
 @pytest.mark.parametrize("start", CLAIMS)
 def test_a_claim_holds_where_it_is_so_and_only_there(start):
-    assert judged(claim(start), HOLDING).sign == "confirmed"
+    assert judge_claim(claim(start), HOLDING).sign == "confirmed"
     assert verdict(start, methods(**{**AS_PAPER, **CLAIMS[start]})) != "confirmed"
     assert verdict(start, {}) == "not enough runs yet"
 

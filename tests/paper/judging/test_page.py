@@ -9,7 +9,7 @@ from runs_like_the_papers import HOLDING, PLANNED, SEEDS, STATED, claim
 
 from hdkd_dist.paper.judging.comparisons import Evidence
 from hdkd_dist.paper.judging.page import claims_page
-from hdkd_dist.paper.judging.verdicts import judged_all
+from hdkd_dist.paper.judging.verdicts import judge_claims
 from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.trials import Folders
 
@@ -32,7 +32,7 @@ def test_the_page_leads_with_primary_statements_and_ends_with_exploratory_ones()
     assert "All seeds share one draw of the training images" in details
     judged_signs = [
         finding.sign
-        for each in judged_all(STATED, HOLDING)
+        for each in judge_claims(STATED, HOLDING)
         if each.claim.standing == "secondary"
         for finding in each.of("claim")
         if finding.comparison.statement in ("above 0", "below 0")

@@ -10,7 +10,13 @@ from scipy.stats import t as student
 
 from hdkd_dist.paper.judging.comparisons import PRIOR_NOISE, Claim, Comparison, Evidence
 from hdkd_dist.paper.judging.statistics import LOOK_LEVEL, Noise
-from hdkd_dist.paper.judging.verdicts import half_width, judged, judged_all, looks, power_lines
+from hdkd_dist.paper.judging.verdicts import (
+    half_width,
+    judge_claim,
+    judge_claims,
+    looks,
+    power_lines,
+)
 from hdkd_dist.paper.studies import plain
 
 BENCH = SMALL.benches["cifar100"]
@@ -46,12 +52,14 @@ MEANS = {"msdnet": 30.0, "dbt": 32.0, "naive_dkd": 30.1, "hdbt": 31.0, "hdkd": 2
 
 def test_sign_and_size_are_two_questions():
     claim = Claim("", [compared("dbt", "msdnet", 6.0), compared("dbt", "msdnet", 2.0)])
-    small, equal = judged(claim, evidence(runs(MEANS, 0.2))).findings
+    small, equal = judge_claim(claim, evidence(runs(MEANS, 0.2))).findings
     assert (small.sign, small.size) == ("confirmed", "smaller than the paper's")
     assert (equal.sign, equal.size) == ("confirmed", "compatible with the paper's")
-    (turned,) = judged(Claim("", [compared("hdkd", "msdnet", 3.0)]), evidence(runs(MEANS))).findings
+    (turned,) = judge_claim(
+        Claim("", [compared("hdkd", "msdnet", 3.0)]), evidence(runs(MEANS))
+    ).findings
     assert (turned.sign, turned.size) == ("reversed", "smaller than the paper's")
-    whole = judged(claim, evidence(runs(MEANS, 0.2)))
+    whole = judge_claim(claim, evidence(runs(MEANS, 0.2)))
     assert whole.sign == "confirmed"
     assert whole.size == "1 smaller than the paper's, 1 compatible with the paper's"
 
@@ -62,23 +70,23 @@ def test_size_is_not_asked_where_the_paper_has_no_effect_of_that_sign():
         compared("dbt", "msdnet", -1.0),
         compared("dbt", "msdnet", -1.0, "within ±1"),
     ):
-        (found,) = judged(Claim("", [each]), evidence(runs(MEANS))).findings
+        (found,) = judge_claim(Claim("", [each]), evidence(runs(MEANS))).findings
         assert found.size is None
 
 
 def test_a_claim_waits_for_all_its_seeds():
     missing = BASE["dbt"].with_seed(5).name
     claim = Claim("", [compared("dbt", "msdnet", 2.0)])
-    (found,) = judged(claim, evidence(runs(MEANS, without=[missing]))).findings
+    (found,) = judge_claim(claim, evidence(runs(MEANS, without=[missing]))).findings
     assert (found.sign, found.size) == ("not enough runs yet", "not enough runs yet")
     assert (found.interval.seeds, found.wanted) == (7, 8)
-    (fewer,) = judged(claim, evidence(runs(MEANS, seeds=4), SEEDS[:4])).findings
+    (fewer,) = judge_claim(claim, evidence(runs(MEANS, seeds=4), SEEDS[:4])).findings
     assert (fewer.sign, fewer.wanted) == ("confirmed", 4)
 
 
 def test_an_interval_wider_than_what_is_sought_is_out_of_reach():
     claim = Claim("", [compared("dbt", "msdnet", 0.3), compared("dbt", "msdnet", 2.0)])
-    tiny, large = judged(claim, evidence(runs({**MEANS, "dbt": 30.0}, 0.7))).findings
+    tiny, large = judge_claim(claim, evidence(runs({**MEANS, "dbt": 30.0}, 0.7))).findings
     assert (tiny.sign, tiny.out_of_reach) == ("undecided", True)
     assert not large.out_of_reach
 
@@ -140,9 +148,9 @@ def test_the_study_may_stop_when_all_primary_statements_are_closed():
 
 
 def test_after_an_early_stop_the_others_want_no_more_seeds():
-    stopped = judged_all([*PRIMARY, OTHER], evidence(runs(MEANS, 0.1, seeds=3)))
+    stopped = judge_claims([*PRIMARY, OTHER], evidence(runs(MEANS, 0.1, seeds=3)))
     assert [each.sign for each in stopped] == ["confirmed", "confirmed", "reversed"]
-    going_on = judged_all([*PRIMARY, OTHER], evidence(runs(MEANS, 2.0, seeds=3)))
+    going_on = judge_claims([*PRIMARY, OTHER], evidence(runs(MEANS, 2.0, seeds=3)))
     assert going_on[-1].sign == "not enough runs yet"
     assert going_on[-1].findings[0].wanted == 8
 
@@ -151,7 +159,7 @@ def test_what_is_not_planned_is_not_judged():
     planned = {name for name in PLANNED if "impr" not in name}
     away = Claim("away", [compared("impr", "msdnet")])
     half = Claim("half", [compared("impr", "msdnet"), compared("hdkd", "msdnet")])
-    found = judged_all([away, half], Evidence.of(runs(MEANS), planned, SEEDS))
+    found = judge_claims([away, half], Evidence.of(runs(MEANS), planned, SEEDS))
     assert [each.claim.text for each in found] == ["half"]
     assert [each.comparison.title for each in found[0].findings] == ["hdkd − msdnet"]
 
@@ -220,10 +228,10 @@ def test_controls_tell_where_a_gain_comes_from_and_do_not_count(learned, control
         ],
     )
     means = {**MEANS, "hdkd": learned}
-    before = judged(claim, evidence(runs(means, 0.2)))
+    before = judge_claim(claim, evidence(runs(means, 0.2)))
     if learned > 31:
         assert before.origin == "Where the gain comes from awaits controls."
-    after = judged(claim, evidence(runs({**means, CONTROL: control}, 0.2)))
+    after = judge_claim(claim, evidence(runs({**means, CONTROL: control}, 0.2)))
     assert after.origin.startswith(origin)
     assert after.sign == after.findings[0].sign == before.sign
-    assert judged(Claim("", [compared("hdkd", "dbt")]), evidence(runs(means))).origin is None
+    assert judge_claim(Claim("", [compared("hdkd", "dbt")]), evidence(runs(means))).origin is None
