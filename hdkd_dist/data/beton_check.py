@@ -40,7 +40,7 @@ def check_beton(path: Path, split: Split) -> None:
 
 
 class DamageError(Exception):
-    """What does not fit."""
+    """Say what does not fit."""
 
 
 def check_tables(file: BinaryIO, size: int, split: Split) -> None:

@@ -31,7 +31,7 @@ TEST_SEED = 0  # the test split is the same whatever the seed: it stands for an 
 
 @dataclass(frozen=True)
 class Part:
-    """Images [N,S,S,3] uint8 and labels [N] int64."""
+    """Hold images [N,S,S,3] uint8 and labels [N] int64."""
 
     images: np.ndarray
     labels: np.ndarray

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import cv2
 import numpy as np
@@ -38,7 +38,7 @@ WRITE_MODES = ("raw", "jpg", "proportion")
 
 @dataclass(frozen=True)
 class Jpeg:
-    """A JPEG file that is stored as it is, and its sides in pixels."""
+    """Hold a JPEG file that is stored as it is, and its sides in pixels."""
 
     data: bytes
     width: int
@@ -49,9 +49,19 @@ class Jpeg:
 Sample: TypeAlias = "tuple[np.ndarray | Image.Image | Jpeg, int]"
 
 
+class Samples(Protocol):
+    """Give the samples of one split, by position."""
+
+    def __len__(self) -> int:
+        """Return their number."""
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return the sample at ``index``, read or decoded when asked for."""
+
+
 @dataclass(frozen=True)
 class FieldOptions:
-    """How images are stored.
+    """Say how images are stored.
 
     Attributes:
         write_mode: ``"raw"`` pixels, ``"jpg"``, or ``"proportion"``: JPEG for a part of the images.
@@ -124,7 +134,7 @@ class PageTooSmallError(Exception):
 class Encoder:
     """Encodes chunks of samples; runs in the workers."""
 
-    def __init__(self, samples: Sequence[Sample], options: FieldOptions, split: str) -> None:
+    def __init__(self, samples: Samples, options: FieldOptions, split: str) -> None:
         self.samples = samples
         self.options = options
         self.split = split
@@ -210,7 +220,7 @@ def place(end: int, size: int, page_size: int) -> int:
 
 def write_beton(
     path: Path,
-    samples: Sequence[Sample],
+    samples: Samples,
     options: FieldOptions,
     workers: int,
     page_size: int = MIN_PAGE_SIZE,

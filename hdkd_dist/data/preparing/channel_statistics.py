@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from hdkd_dist.data.preparing.beton import Sample
+from hdkd_dist.data.preparing.beton import Samples
 from hdkd_dist.data.preparing.workers import ordered_map, progress_bar
 
 CHUNK = 64  # images per job
 DIGITS = 4  # that are kept
 
 
-def channel_statistics(
-    samples: Sequence[Sample], workers: int = 1
-) -> tuple[list[float], list[float]]:
+def channel_statistics(samples: Samples, workers: int = 1) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation per channel, in 0..1, each image counting alike.
 
     The deviation is that of all pixels from the common mean: √(E[x²] − E[x]²).

@@ -25,7 +25,7 @@ LARGEST = 1 << 28  # bytes of an archive's member; the official ones have at mos
 
 @dataclass(frozen=True)
 class Archive:
-    """What an official archive holds, and its constants.
+    """Describe an official archive, and its constants.
 
     Attributes:
         title: the data set's name in messages.
@@ -92,7 +92,7 @@ ARCHIVES = {
 
 @dataclass(frozen=True)
 class Cifar:
-    """An archive's content: images [N,32,32,3] uint8, labels [N] int64, class names.
+    """Hold an archive's content: images [N,32,32,3] uint8, labels [N] int64, class names.
 
     ``identity`` holds the sha256 of the archive's members; it is the same for the unpacked folder.
     """

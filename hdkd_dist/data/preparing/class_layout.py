@@ -31,7 +31,7 @@ KAGGLE = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
 
 @dataclass(frozen=True)
 class Labelled:
-    """Image files and their labels [N], ordered by label and name."""
+    """List image files and their labels [N], ordered by label and name."""
 
     part: str  # "train" or "val"
     classes: Sequence[str]
@@ -46,7 +46,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """What a source holds.
+    """Say what a source holds.
 
     Attributes:
         classes: their names, in order.
@@ -182,7 +182,7 @@ def held_out_part(
 
 
 def is_labelled(part: Folder, places: Sequence[Folder], classes: Sequence[str]) -> bool:
-    """Whether a held-out part has class folders, or a list of labels that is about it."""
+    """Return whether a held-out part has class folders, or a list of labels that is about it."""
     if find_list([part], IN_PART) or by_folder(part, classes):
         return True
     lists = find_list(places) or read_devkit(places)
@@ -190,7 +190,7 @@ def is_labelled(part: Folder, places: Sequence[Folder], classes: Sequence[str]) 
 
 
 def by_folder(part: Folder, classes: Sequence[str]) -> bool:
-    """Whether the folders of a part are classes, perhaps with one folder around them."""
+    """Return whether the folders of a part are classes, perhaps with one folder around them."""
     inner = list(part.folders.values())
     known = set(classes)
     return not known.isdisjoint(part.folders) or (

@@ -27,7 +27,7 @@ MAGIC = {
 
 
 class File(NamedTuple):
-    """A file: the folder that it lies in, its name there, size in bytes, and offset in its tar."""
+    """Name a file: its folder, its name there, its size in bytes, and its offset in a tar."""
 
     folder: Folder
     name: str
@@ -45,7 +45,7 @@ class File(NamedTuple):
 
 
 class Folder(Protocol):
-    """A folder on disk or in a tar; hidden files and what macOS adds are not seen."""
+    """List a folder on disk or in a tar; hidden files and what macOS adds are not seen."""
 
     @property
     def path(self) -> str:
@@ -69,7 +69,7 @@ class Folder(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class DiskFolder:
-    """A folder on disk; ``around`` are the folders it lies in, links resolved."""
+    """List a folder on disk; ``around`` are the folders it lies in, links resolved."""
 
     path: str
     location: Path
@@ -125,7 +125,7 @@ class DiskFolder:
 
 @dataclass(frozen=True, eq=False)
 class TarredFolder:
-    """A folder in a tar that lies at ``location``."""
+    """Hold the list of a folder in a tar that lies at ``location``."""
 
     path: str
     location: Path
@@ -143,7 +143,7 @@ class TarredFolder:
 
 @dataclass(frozen=True, eq=False)
 class Tar:
-    """An uncompressed tar as a folder: ``size`` bytes from ``offset`` on of the file there."""
+    """List an uncompressed tar: ``size`` bytes from ``offset`` on of the file at ``location``."""
 
     path: str
     location: Path
@@ -171,7 +171,8 @@ class Tar:
             try:
                 with tarfile.open(fileobj=file, mode="r:") as archive:
                     for entry in archive:
-                        archive.members = []  # tarfile keeps them all otherwise: 1 GB for ImageNet
+                        # tarfile keeps them all otherwise: 1 GB for ImageNet
+                        archive.members = []  # type: ignore[attr-defined]
                         add_entry(root, entry, name)
                         blocks = -(-entry.size // tarfile.BLOCKSIZE) if entry.isreg() else 0
                         end = entry.offset_data + blocks * tarfile.BLOCKSIZE
@@ -269,5 +270,5 @@ def find_folder(folder: Folder, path: str) -> Folder | None:
 
 
 def is_visible(name: str) -> bool:
-    """Whether a file or folder is not hidden (macOS and notebooks leave such behind)."""
+    """Return whether a file or folder is not hidden (macOS and notebooks leave such behind)."""
     return not name.startswith(".") and name != "__MACOSX"

@@ -24,7 +24,7 @@ SHOWN = 5  # names in a message
 
 @dataclass
 class Survey:
-    """Looks through the parts of a source and remembers what it has left out."""
+    """Look through the parts of a source and remember what it has left out."""
 
     seen: Callable[[], None]  # called for each file
     notes: list[str] = field(default_factory=list)
@@ -81,7 +81,7 @@ class Survey:
 
 
 def is_image(file: File) -> bool:
-    """Whether a file is one to decode: by its suffix, or by how it begins."""
+    """Return whether a file is one to decode: by its suffix, or by how it begins."""
     if file.name.lower().endswith(SUFFIXES):
         return True
     start = file.read(12)

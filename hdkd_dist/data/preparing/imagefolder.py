@@ -19,7 +19,7 @@ TEST_SEED = 0  # the test split is the same whatever the seed: it stands for an 
 
 @dataclass(frozen=True)
 class Wanted:
-    """How many images of each class are drawn for what.
+    """Say how many images of each class are drawn for what.
 
     Attributes:
         per_class: for train and metaval together; None takes all.
@@ -54,7 +54,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Positions in the training part (in the held-out one for a test split that lies there).
+    """Hold positions in the training part (for test in the held-out one, if there is one).
 
     ``faults`` says by canonical name what is wrong with files that were left out.
     """
@@ -107,7 +107,7 @@ def draw_usable(folder: ImageFolder, wanted: Wanted, max_side: int | None, worke
 
 
 class FileSamples:
-    """Part of a set of image files, decoded when asked for.
+    """Give part of a set of image files, decoded when asked for.
 
     A JPEG that is stored as JPEG, and need be neither shrunk nor turned, comes as it is.
     """

@@ -13,7 +13,7 @@ import numpy as np
 
 from hdkd_dist.data import manifest as manifests
 from hdkd_dist.data.manifest import ImageFormat, Manifest, Split, read_manifest
-from hdkd_dist.data.preparing.beton import FieldOptions, Sample
+from hdkd_dist.data.preparing.beton import FieldOptions, Samples
 from hdkd_dist.data.staging import publish, staging_folder
 
 LARGE_SHARE = 0.25  # of the images, for meta-validation
@@ -123,7 +123,7 @@ def find_finished(out: str | os.PathLike[str], job: Mapping[str, Any]) -> Manife
 def write_data_set(
     out: str | os.PathLike[str],
     job: Mapping[str, Any],
-    splits: Mapping[str, Sequence[Sample]],
+    splits: Mapping[str, Samples],
     *,
     name: str,
     classes: Sequence[str],
