@@ -15,7 +15,7 @@ SCRIPT = """
 import ctypes, sys, time
 from pathlib import Path
 from hdkd_dist.data.staging import staging_folder
-from hdkd_dist.training import signals
+from hdkd_dist.distributed import signals
 
 requests = signals.listen()
 with staging_folder(Path("out")):
