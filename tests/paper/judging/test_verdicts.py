@@ -215,7 +215,7 @@ CONTROL = "impr"  # stands for a control between hdkd and naive_dkd
         (33.0, 30.1, "The gain is that of proportions: no control"),
         (33.0, 31.1, "The gain is that of proportions in part: size accounts for 34% of it"),
         (33.0, 33.0, "The gain is not shown to be more than that of a larger loss: the size of"),
-        (30.2, 30.1, "There is no confirmed gain"),
+        (30.2, 30.1, "No confirmed gain to explain"),
     ],
 )
 def test_controls_tell_where_a_gain_comes_from_and_do_not_count(learned, control, origin):
