@@ -182,19 +182,3 @@ def test_images_that_ffcv_cannot_crop_are_found(size, max_side, usable):
     if max_side and max(size) > max_side:
         side = (max_side / max(size) * np.array(size)).astype(int).min()
     assert (get_center_crop(side, side, None, EVALUATION_CROP)[2] > 0) == usable
-
-
-def test_floating_point_pixels_are_refused_not_guessed():
-    data = stored(Image.fromarray(GRAY.astype(np.float32) / 255), "TIFF")
-    assert "floating-point" in find_fault(data, 500)
-
-
-def test_formats_that_start_another_program_are_no_images():
-    data = stored(smooth("RGB"), "EPS")
-    assert "cannot identify" in find_fault(data, 500)
-
-
-def test_a_small_file_of_many_pixels_is_refused():
-    data = stored(Image.new("1", (1 << 14, (1 << 12) + 1)))
-    assert len(data) < 100_000
-    assert "more than 67,108,864" in find_fault(data, 500)

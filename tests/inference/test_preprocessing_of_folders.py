@@ -24,13 +24,13 @@ def picture(seed):
 
 def test_pixels_are_the_loaders(tmp_path):
     pictures = [picture(seed) for seed in range(len(SIZES))]
-    samples = [(image, 0) for image in pictures]
+    samples = [(image, i % 2) for i, image in enumerate(pictures)]
     manifest = write_data_set(
         tmp_path / "data",
         {"data": "pictures", "max_side": LONGEST},
         {split: samples for split in ("train", "metaval", "test")},
         name="pictures",
-        classes=["one"],
+        classes=["one", "two"],
         image={"size": None, "mean": [0.5] * 3, "std": [0.2] * 3},
         augmentation={"flip": True, "resized_crop": True},
         options=FieldOptions(write_mode="raw", max_side=LONGEST),
