@@ -84,7 +84,7 @@ def plan(
         out: gets the runs' folders; default runs/<scale>.
         results: what has been collected; runs that stand there are finished.
         commands: print each run's commands.
-        efficiency: the part of an A100's peak (bf16, or TF32) that training reaches; default: a tenth;
+        efficiency: the part of an A100's peak (bf16 or TF32) that is reached; default: a tenth;
             at scale small, the measured speed of a core instead.
     """
     from hdkd_dist.paper.costs import CORE_TMAC, EFFICIENCY, PEAK_TMAC, tmac_per_second
