@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hdkd_dist.config.settings import GammaSettings
 from hdkd_dist.method.objective import LossLayout
 from hdkd_dist.models import build, exit_costs, resolve
+from hdkd_dist.paper.costs import EFFICIENCY, PEAK_TMAC
 
 
 def assumed(value: float, unit: str, what: str) -> Any:
@@ -30,10 +31,10 @@ class Machine:
     """What the times rest on; nothing of it was measured here."""
 
     gpus_per_node: int = assumed(8, "", "GPUs in a node")
-    peak_bf16: float = assumed(312, "TFLOP/s", "of a GPU, for all passes (A100)")
-    utilisation: float = assumed(0.1, "", "part of the peak that convolutions reach")
+    peak_bf16: float = assumed(2 * PEAK_TMAC["bf16"], "TFLOP/s", "of a GPU, all passes (A100)")
+    utilisation: float = assumed(EFFICIENCY, "", "part of the peak that convolutions reach")
     launch_us: float = assumed(6, "µs", "for the host to start an operation")
-    micro_batch: int = assumed(64, "images", "at most, per GPU and pass")
+    micro_batch: int = assumed(256, "images", "at most, per GPU and pass")
     forward_mode: float = assumed(3, "forwards", "cost of a forward-mode pass without a record")
     node_gb: float = assumed(200, "GB/s", "between the GPUs of a node, each way")
     network_gb: float = assumed(25, "GB/s", "between nodes, per node, each way (200 Gb/s)")
@@ -92,6 +93,12 @@ class NetworkCost:
     parameters: int
     exits: int
     operations: int  # that a forward pass starts
+
+
+# Operations that the host starts, in those of a forward pass: counted by benchmarks/operations.py
+# on msdnet-imagenet-4, whose forward pass has 843.
+PLAIN_LAUNCHES = 2.0
+GAMMA_LAUNCHES = {"online": 4.8, "lookahead": 6.2}  # besides the plain step's
 
 
 class Launches(TorchDispatchMode):
@@ -165,11 +172,12 @@ def compute_seconds(
 ) -> float:
     """Passes of one GPU in a step: ``passes`` micro-batches of ``size`` images."""
 
-    def seconds(forwards: float) -> float:
+    def seconds(forwards: float, launches: float) -> float:
         arithmetic = 2e6 * cost.mmac * size / (1e12 * machine.peak_bf16 * machine.utilisation)
-        return passes * forwards * max(arithmetic, 1e-6 * machine.launch_us * cost.operations)
+        launching = 1e-6 * machine.launch_us * cost.operations
+        return passes * max(forwards * arithmetic, launches * launching)
 
-    plain = seconds(3)
+    plain = seconds(3, PLAIN_LAUNCHES)
     if gamma is None:
         return plain
     looked = 3 if gamma.lookahead == "lookahead" else 0
@@ -177,7 +185,8 @@ def compute_seconds(
     # Without accumulation the convolutions' outputs are there from the training pass.
     recorded = passes == 1
     forwards = looked + 3 + ce_first + machine.forward_mode - recorded
-    return plain + seconds(forwards) / gamma.every
+    launches = GAMMA_LAUNCHES["lookahead" if looked else "online"] + ce_first
+    return plain + seconds(forwards, launches) / gamma.every
 
 
 def project(

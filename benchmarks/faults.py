@@ -37,7 +37,13 @@ CONFIG = {
         "gamma": {"lr": 0.01},
         "loss": {"temperature": "anneal"},
         "checkpoint": {"every_steps": 4},
-        "run": {"log_every": 1, "wandb": "disabled", "test": False, "hang_timeout_s": 30},
+        "run": {
+            "log_every": 1,
+            "wandb": "disabled",
+            "test": False,
+            "hang_timeout_s": 30,
+            "deterministic": True,
+        },
     },
 }
 

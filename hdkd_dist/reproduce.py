@@ -84,7 +84,7 @@ def plan(
         out: gets the runs' folders; default runs/<scale>.
         results: what has been collected; runs that stand there are finished.
         commands: print each run's commands.
-        efficiency: the part of an A100's float32 peak that training reaches; default: a tenth;
+        efficiency: the part of an A100's peak (bf16 or TF32) that is reached; default: a tenth;
             at scale small, the measured speed of a core instead.
     """
     from hdkd_dist.paper.costs import CORE_TMAC, EFFICIENCY, PEAK_TMAC, tmac_per_second
@@ -99,10 +99,12 @@ def plan(
     part = EFFICIENCY if efficiency is None else efficiency
     if not isinstance(part, int | float) or not 0 < part <= 1:
         raise ValueError(f"--efficiency must be a number above 0 and up to 1, not {part!r}")
-    device = Device(f"an A100 at {part:.0%} of its float32 peak", part * PEAK_TMAC)
+    rates = {precision: part * peak for precision, peak in PEAK_TMAC.items()}
+    device = Device(f"an A100 at {part:.0%} of its peak (assumed, never measured)", rates)
     measured = tmac_per_second(ledger.records, {trial.name: trial for trial in trials})
     if efficiency is None and ledger.scale.tuned:
-        device = Device("one core, as measured", measured or CORE_TMAC)
+        rates = dict.fromkeys(PEAK_TMAC, measured or CORE_TMAC)
+        device = Device("one core, as measured", rates)
     for line in plan_lines(studies, ledger, device, commands):
         print(line)
     for line in [*check_lines(ledger, trials), *power_of(studies, ledger)]:

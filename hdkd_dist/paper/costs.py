@@ -20,9 +20,11 @@ from hdkd_dist.paper.trials import Trial, settings_of
 PLAIN_STEP = VALIDATION_GRADIENT = 3.0
 WEIGHTS_STEP = {"online": 8.0, "lookahead": 11.0}
 
-# An A100's 19.5 Tflop/s in float32 are 9.75 T multiply-adds per second. MSDNet's small convolutions
-# reach a part of that; a tenth is an assumption, to be replaced by a measurement on your device.
-PEAK_TMAC = 9.75
+# An A100's peaks in 10¹² multiply-adds per second: 312 Tflop/s in bf16, and half of that in TF32,
+# to which its convolutions of float32 round. MSDNet's small convolutions reach a part of that; a
+# tenth is an assumption, to be replaced by a measurement on your device: nothing here has run on a
+# GPU. benchmarks/communication_model.py, which also counts launches and traffic, takes the same.
+PEAK_TMAC = {"bf16": 156.0, "tf32": 78.0}
 EFFICIENCY = 0.1
 # One core of an AMD EPYC (Zen 4) virtual machine with a run on each of its two: 770 images/s of
 # plain training of msdnet-cifar-tiny. Until runs of one's own are finished.
@@ -49,6 +51,12 @@ def work_of(trial: Trial) -> Work:
     step = step_cost(trial)
     passes = epochs * (train * step + validation) + (validation + test if trial.test else 0)
     return Work(passes * mmac / 1e6, step * mmac)
+
+
+def gpu_precision(trial: Trial) -> str:
+    """Name the peak that a run's convolutions are measured by: a key of ``PEAK_TMAC``."""
+    autocast = trial.bench.read_config().get("torch_autocast", {}).get("enabled", False)
+    return "bf16" if autocast else "tf32"
 
 
 def step_cost(trial: Trial) -> float:

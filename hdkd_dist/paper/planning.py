@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hdkd_dist.paper.costs import tmac_per_second, work_of
+from hdkd_dist.paper.costs import gpu_precision, tmac_per_second, work_of
 from hdkd_dist.paper.execution import EVALUATE, TRAIN
 from hdkd_dist.paper.judging.claims import claims
 from hdkd_dist.paper.judging.comparisons import METRIC, Claim, Evidence
@@ -25,7 +25,7 @@ class Device:
     """Describe what runs are estimated for."""
 
     title: str
-    tmac_per_second: float  # 10¹² multiply-adds
+    tmac_per_second: Mapping[str, float]  # 10¹² multiply-adds, by precision: see PEAK_TMAC
 
 
 def settings_or_default(ledger: Ledger) -> Choose:
@@ -119,7 +119,7 @@ def power_of(names: Sequence[str], ledger: Ledger) -> Iterator[str]:
 
 def hours_of(trial: Trial, device: Device) -> float:
     """Estimate the hours that a run takes on a device."""
-    return work_of(trial).tmac / device.tmac_per_second / 3600
+    return work_of(trial).tmac / device.tmac_per_second[gpu_precision(trial)] / 3600
 
 
 def check_lines(ledger: Ledger, trials: Sequence[Trial]) -> Iterator[str]:

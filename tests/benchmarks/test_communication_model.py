@@ -63,22 +63,28 @@ def test_times_of_a_sum_are_those_found_by_hand():
 
 
 def test_compute_time_follows_multiply_adds_and_passes():
-    plain = project(SMALL, None, 8, 512, Machine())
+    plain = project(SMALL, None, 8, 512, Machine(micro_batch=64))
     assert plain.compute_s == pytest.approx(3 * 64 * 2e9 / 31.2e12)
-    every_2 = project(SMALL, GammaSettings(), 8, 512, Machine())
+    every_2 = project(SMALL, GammaSettings(), 8, 512, Machine(micro_batch=64))
     assert every_2.compute_s - plain.compute_s == pytest.approx((3 + 2) / 2 * 64 * 2e9 / 31.2e12)
-    in_two = project(SMALL, GammaSettings(), 4, 512, Machine())
+    in_two = project(SMALL, GammaSettings(), 4, 512, Machine(micro_batch=64))
     more = in_two.compute_s - 2 * plain.compute_s  # CE_k comes first, and nothing is recorded
     assert more == pytest.approx((1 + 3 + 3) / 2 * 2 * 64 * 2e9 / 31.2e12)
 
 
 def test_efficiency_is_whole_where_communication_is_free_and_batches_are_full():
     free = Machine(
-        node_gb=math.inf, network_gb=math.inf, node_us=0, network_us=0, collective_us=0, host_us=0
+        micro_batch=64,
+        node_gb=math.inf,
+        network_gb=math.inf,
+        node_us=0,
+        network_us=0,
+        collective_us=0,
+        host_us=0,
     )
     for gamma in (None, GammaSettings()):
         assert project(SMALL, gamma, 128, 128 * 64, free).efficiency == pytest.approx(1)
-        assert project(SMALL, gamma, 128, 128 * 16, Machine()).efficiency < 1
+        assert project(SMALL, gamma, 128, 128 * 16, Machine(micro_batch=64)).efficiency < 1
 
 
 def test_votes_bound_a_step_from_below():

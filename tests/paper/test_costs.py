@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from made_up import SMALL, no_settings, record
 
-from hdkd_dist.paper.costs import step_cost, tmac_per_second, work_of
+from hdkd_dist.paper.costs import gpu_precision, step_cost, tmac_per_second, work_of
 from hdkd_dist.paper.scales import SCALES
 from hdkd_dist.paper.studies import STUDIES, plain
 
@@ -55,3 +55,10 @@ def test_the_measured_speed_is_that_of_finished_runs():
     assert found == pytest.approx(500 * 3 * 192.69 / 1e6, rel=5e-3)
     assert tmac_per_second({}, {}) is None
     assert SMALL.tuned
+
+
+def test_precision_is_the_configurations():
+    assert gpu_precision(trial("msdnet")) == "tf32"
+    scale = SCALES["paper"]
+    imagenet = plain(scale, scale.benches["imagenet"], "full", "msdnet", no_settings)
+    assert gpu_precision(imagenet) == "bf16"

@@ -1,0 +1,188 @@
+"""Parts of gpu.py that can fail: what must hold on a GPU as it does on a CPU."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from gpu_setup import (
+    CPU,
+    algorithm_on,
+    device_of,
+    error,
+    random_batch,
+    say,
+    wait,
+)
+from local_ranks import ROOT
+from torch import Tensor
+
+from hdkd_dist.method.functional import forward_of
+from hdkd_dist.method.hypergradient import jvp, metaval_gradient, second_order
+from hdkd_dist.method.meta_objective import MetaObjective
+from hdkd_dist.method.objective import cross_entropies, loss_vector
+from hdkd_dist.models import build, resolve
+from hdkd_dist.training.measure import Meter
+
+
+def agree(rehearse: bool) -> None:
+    """γ's derivative: on the device against float64 on the CPU, and by two ways on the device."""
+    device, faults = device_of(rehearse), []
+    strict, cudnn = "float32 without TF32 (5e-7 to 1.3e-3 on a CPU)", torch.backends.cudnn
+    for preset in ("msdnet-digits",) if rehearse else ("msdnet-digits", "msdnet-cifar-4"):
+        side = resolve(preset, {}).input_size
+        torch.manual_seed(0)
+        original = build(preset, 10).double().train()
+        generator = torch.Generator().manual_seed(1)
+        train, metaval = (
+            (
+                torch.randn(16, 3, side, side, generator=generator, dtype=torch.float64),
+                torch.randint(10, (16,), generator=generator),
+            )
+            for _ in range(2)
+        )
+        theta = dict(original.named_parameters())
+        v, _ = metaval_gradient(
+            forward_of(original), cross_entropies, theta, [metaval], MetaObjective()
+        )
+
+        def along_v(
+            where: torch.device,
+            dtype: torch.dtype,
+            solver: Callable[..., Tensor] = jvp,
+            autocast: torch.dtype | None = None,
+            *,
+            preset: str = preset,
+            original: torch.nn.Module = original,
+            v: dict[str, Tensor] = v,
+            train: tuple[Tensor, Tensor] = train,
+        ) -> Tensor:
+            network = build(preset, 10).to(where, dtype).train()
+            network.load_state_dict(original.state_dict())
+            there = {name: value.to(where, dtype) for name, value in v.items()}
+            own = {name: value.detach() for name, value in network.named_parameters()}
+            temperature = torch.tensor(3.0, dtype=dtype, device=where)
+
+            def losses(logits: Tensor, labels: Tensor) -> Tensor:
+                return loss_vector(logits, labels, temperature)
+
+            examples = train[0].to(where, dtype), train[1].to(where)
+            forward = forward_of(network, autocast=autocast, casts_together=True)
+            return solver(forward, losses, own, there, examples)
+
+        exact = along_v(CPU, torch.float64)
+        double = along_v(device, torch.float64)
+        row = {
+            "float64, device and CPU (below 1e-9)": error(double, exact),
+            "float64, two ways on the device (below 1e-9)": error(
+                double, along_v(device, torch.float64, second_order)
+            ),
+        }
+        faults += [key for key, value in row.items() if not value < 1e-9]
+        cudnn.allow_tf32 = False
+        row[strict] = error(along_v(device, torch.float32), exact)
+        cudnn.allow_tf32 = True
+        row["float32 as torch has it, TF32"] = error(along_v(device, torch.float32), exact)
+        half = along_v(device, torch.float32, autocast=torch.bfloat16)
+        row["bf16 autocast (0.07 to 0.11 on a CPU)"] = error(half, exact)
+        say(preset=preset, **row)
+    if faults:
+        sys.exit(f"not exact: {', '.join(faults)}")
+
+
+def no_sync(rehearse: bool) -> None:
+    """No step waits for the device: torch raises an error where one does."""
+    device = device_of(rehearse)
+    preset = "msdnet-digits" if rehearse else "msdnet-imagenet-4"
+    for lookahead in ("online", "lookahead"):
+        algorithm = algorithm_on(device, preset, lookahead)
+        meter = Meter(algorithm.engine.module.num_exits, device)
+        batch = random_batch(device, preset, 16)
+        algorithm.step(batch, batch, 0.01)  # memory is allocated, algorithms are chosen
+        wait(device)
+        if device.type == "cuda":
+            torch.cuda.set_sync_debug_mode("error")
+        for step in range(1, 4):
+            seen, gradient = algorithm.step(batch, batch, 0.01)
+            meter.add_gamma_step(step, gradient, gradient.norm() * 0)
+            meter.add(step, seen, algorithm.weights.gamma, images=16)
+        if device.type == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
+        say(lookahead=lookahead, steps=3, waits=0)
+
+
+def stream(rehearse: bool) -> None:
+    """The loader's race: batches on a busy GPU are those on the CPU, to the bit."""
+    from hdkd_dist.data.preparing.digits import prepare_digits
+    from hdkd_dist.data.streams import ReadOptions, SplitReader
+
+    device = device_of(rehearse)
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = prepare_digits(Path(folder, "digits"))
+
+        def reader(where: torch.device) -> SplitReader:
+            size, reading = manifest.image["size"], ReadOptions(where, workers=2)
+            return SplitReader(
+                manifest, "train", image_size=size, batch=64, reading=reading, augment=True
+            )
+
+        order = torch.randperm(manifest.splits["train"].samples).numpy()
+        wanted = list(reader(CPU).read(order, seed=3, epoch=1))
+        own, different, batches = reader(device), 0, 0
+        for _ in range(5):
+            found = []
+            for batch in own.read(order, seed=3, epoch=1):
+                if device.type == "cuda":
+                    torch.cuda._sleep(20_000_000)  # about 10 ms of work before the next batch
+                found.append(batch)
+            for one, other in zip(found, wanted, strict=True):
+                batches += 1
+                different += not all(
+                    torch.equal(a.cpu(), b) for a, b in zip(one, other, strict=True)
+                )
+        say(batches=batches, different=different)
+    if different:
+        sys.exit("batches have been overwritten on their way")
+
+
+def resume(rehearse: bool) -> None:
+    """Training as users train, killed and resumed: equal to the bit with run.deterministic."""
+    words = [sys.executable, str(ROOT / "benchmarks/faults.py"), "--ranks", "1", "--kills", "2"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    rows = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    say(status=done.returncode, **(json.loads(rows[-1]) if rows else {"said": done.stderr[-500:]}))
+    if done.returncode:
+        sys.exit("the resumed run is another one")
+
+
+def two_ranks(rehearse: bool) -> None:
+    """Two ranks on one device, by gloo: the order of collectives, and equal replicas of γ."""
+    sys.path.append(str(ROOT / "tests"))
+    from ranks_harness import on_ranks
+
+    gammas = on_ranks(2, rank_of_two, rehearse)
+    say(ranks=2, equal=bool(torch.equal(*gammas)))
+    if not torch.equal(*gammas):
+        sys.exit("the ranks hold different γ")
+
+
+def rank_of_two(rehearse: bool) -> Tensor:
+    """Take three steps on this rank's own images; γ."""
+    from dataclasses import replace
+
+    from hdkd_dist.distributed import ranks
+    from hdkd_dist.training.gamma import replicate
+
+    device = device_of(rehearse)
+    algorithm = replace(algorithm_on(device, "msdnet-digits"), mean=ranks.mean_over_ranks)
+    torch.manual_seed(ranks.rank())
+    for _ in range(3):
+        batch = random_batch(device, "msdnet-digits", 8)
+        algorithm.step(batch, batch, 0.01)
+        assert float(replicate(algorithm.weights)) == 0
+    return algorithm.weights.gamma.cpu()
