@@ -162,6 +162,11 @@ def find_reference(exported: Exported, thresholds: Sequence[float]) -> Reference
         ValueError: for a policy that is neither.
     """
     images = exported.validation["images"]
+    if not images:
+        raise ValueError(
+            f"{exported.folder} comes from an earlier version, which kept no histograms of "
+            "confidences: export the run again"
+        )
     exits = len(exported.exits)
     for row in exported.budgets:
         if row["thresholds"] == list(thresholds):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hdkd_dist.data.manifest import Manifest
 
 FORMAT = 2
+BEFORE = 1  # also read: without the ONNX files' sha256 and without what drift needs
 DESCRIPTION = "model.json"
 WEIGHTS = "model.safetensors"
 ONNX = "onnx"  # the folder of the stages' files
@@ -163,9 +164,21 @@ def _read_description(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {file} ({error}): {AGAIN}") from None
     found = content.get("format") if isinstance(content, dict) else None
+    if found == BEFORE:
+        return in_format_2(content)
     if found != FORMAT:
-        raise ValueError(f"{file} has format {found!r}, this version reads {FORMAT}: {AGAIN}")
+        known = f"{BEFORE} and {FORMAT}"
+        raise ValueError(f"{file} has format {found!r}, this version reads {known}: {AGAIN}")
     return content
+
+
+def in_format_2(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring a description of format 1 up to date: it vouches for the weights alone."""
+    return {
+        **content,
+        "sha256": {WEIGHTS: content.get("weights_sha256")},
+        "validation": {"images": 0, "histograms": []},
+    }
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -185,7 +198,7 @@ def _check(exported: Exported) -> None:
         "mmac": [exported.mmac],
         "thresholds": [row["thresholds"] for row in rows],
         "val_shares": [row["val_shares"] for row in rows],
-        "histograms": list(zip(*exported.validation["histograms"], strict=True)),
+        "histograms": list(zip(*exported.validation["histograms"], strict=True)),  # maybe none
     }
     for name, each in lists.items():
         for values in each:

@@ -235,7 +235,8 @@ def find_runtime(exported: Exported) -> str:
     Raises:
         ValueError: if there is none.
     """
-    has_onnx = all(file.is_file() for file in exported.stage_files())
+    files = {file: file.relative_to(exported.folder).as_posix() for file in exported.stage_files()}
+    has_onnx = all(file.is_file() and name in exported.sha256 for file, name in files.items())
     for name, runtime in RUNTIMES.items():
         if importlib.util.find_spec(runtime.package) and (name != "onnx" or has_onnx):
             return name
