@@ -135,7 +135,7 @@ def check_request(folders: Sequence[Path], options: Options, out: Path) -> None:
         load_network(folder, read_run(folder), len(manifest.classes))
         read_results(folder)
     for split in SPLITS.values():
-        if len({manifest.splits[split].sha256 for manifest in manifests}) > 1:
+        if len({manifest.identity.get(split) for manifest in manifests}) > 1:
             raise ValueError(
                 f"the runs have different {split} splits: one curve needs one data set, see --data"
             )
