@@ -100,11 +100,21 @@ def batch_norm(
     if dw is None and db is None:
         return forward_ad.make_dual(y, dy)
     dw, db = (torch.zeros_like(mean) if tangent is None else tangent for tangent in (dw, db))
-    scale = dw * inverse_std  # x̂dw + db = x·scale + (db − mean·scale)
-    offset = db - mean * dw * inverse_std
-    per_channel = (-1, *[1] * (x.dim() - 2))
-    scale, offset = (values.to(x.dtype).view(per_channel) for values in (scale, offset))
-    return forward_ad.make_dual(y, dy.add_(offset).addcmul_(x, scale))
+    # x̂dw + db, in one operation: batch norm by the statistics that are known now.
+    moved, *_ = torch.native_batch_norm(x, dw, db, mean, inverse_std.pow(-2), False, 0.0, 0.0)
+    return forward_ad.make_dual(y, dy.add_(moved))
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """Cut at 0 as torch does; in place without copies of value and tangent."""
+    x, dx = unpack(input)
+    if dx is None:
+        return functional.relu(input, inplace)
+    if not inplace:
+        y = torch.relu(x)
+        return forward_ad.make_dual(y, torch.ops.aten.threshold_backward(dx, y, 0))
+    torch.ops.aten.threshold_backward.grad_input(dx, x.relu_(), 0, grad_input=dx)
+    return input
 
 
 def lstm(*args: Any, **kwargs: Any) -> Any:
@@ -128,6 +138,7 @@ def other_path(found: str) -> ValueError:
 
 RULES: dict[Callable, Callable] = {
     functional.batch_norm: batch_norm,
+    functional.relu: relu,
     torch.lstm: lstm,
     torch._weight_norm: weight_norm,
 }
