@@ -41,7 +41,7 @@ def test_accuracy_per_exit_is_that_of_numpy(evaluation):
 
 def test_what_an_evaluation_adds_is_as_the_schema_states(evaluation):
     results = budgeted_results(evaluation)
-    times = StageTimes([1, 8], np.array([[0.001] * 4, [0.004] * 4]))
+    times = StageTimes([1, 8], np.array([[[0.001] * 4], [[0.004] * 4]]))
     timed = latency_results(results["budgeted"], times, torch.device("cpu"))
     found: Results = {"exits": anytime_rows(evaluation), **results, **timed}
     assert first_fault(found, Results) is None
