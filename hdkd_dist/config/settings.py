@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hdkd_dist.method.meta_objective import AverageOf
-from hdkd_dist.method.weights import METHODS, TEACHERS, Constraint, KdShare
+from hdkd_dist.method.weights import METHODS, Constraint, KdShare, Pattern
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -75,7 +75,7 @@ class LossSettings(Section):
     kd_weight: NonNegative = 1.0  # λ
     kd_share: KdShare = "per_pair"
     # Who teaches whom: a pattern's name or a matrix [K, K]; None: as the method has it.
-    teachers: Literal[tuple(TEACHERS)] | tuple[tuple[NonNegative, ...], ...] | None = None
+    teachers: Pattern | tuple[tuple[NonNegative, ...], ...] | None = None
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the cross-entropies of L_train
 
 

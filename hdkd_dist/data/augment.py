@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numba
 import numpy as np
@@ -43,12 +44,15 @@ class AugmentationKey:
         return self.numbers.ctypes.data
 
 
-@intrinsic
-def _uint64_pointer(_, address):
+def _type_uint64_pointer(_, address):
     def generate(context, builder, signature, arguments):
         return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
     return types.CPointer(types.uint64)(address), generate
+
+
+# Compiled code calls it with the address alone, which numba's own types do not know.
+_uint64_pointer: Any = intrinsic(_type_uint64_pointer)
 
 
 @numba.njit(nogil=True)
@@ -100,6 +104,12 @@ def random_crop(seed, epoch, sample, height, width):
     return (height - h) // 2, (width - w) // 2, h, w
 
 
+def _in_parallel(code: Any, with_indices: bool) -> Callable:
+    """Mark code for FFCV: its loop is over threads, and perhaps it wants the samples' indices."""
+    code.is_parallel, code.with_indices = True, with_indices
+    return code
+
+
 class KeyedOperation(Operation):
     """A change of pixels that depends on (seed, epoch, sample); shapes stay."""
 
@@ -129,9 +139,7 @@ class Flip(KeyedOperation):
                     out[i] = images[i]
             return out[: len(indices)]
 
-        flip.is_parallel = True
-        flip.with_indices = True
-        return flip
+        return _in_parallel(flip, with_indices=True)
 
 
 class Translate(KeyedOperation):
@@ -164,9 +172,7 @@ class Translate(KeyedOperation):
                 ]
             return out[: len(indices)]
 
-        translate.is_parallel = True
-        translate.with_indices = True
-        return translate
+        return _in_parallel(translate, with_indices=True)
 
 
 class RandomResizedCrop(ResizedCropRGBImageDecoder):
@@ -206,5 +212,4 @@ class RandomResizedCrop(ResizedCropRGBImageDecoder):
                 resize(image, top, top + h, left, left + w, out[i])
             return out[: len(indices)]
 
-        decode.is_parallel = True
-        return decode
+        return _in_parallel(decode, with_indices=False)

@@ -161,7 +161,7 @@ class SplitReader:
                 str(path),
                 batch_size=batch,
                 # numba refuses more threads than the process may use
-                num_workers=min(reading.workers, numba.config.NUMBA_NUM_THREADS),
+                num_workers=min(reading.workers, vars(numba.config)["NUMBA_NUM_THREADS"]),
                 os_cache=reading.os_cache,
                 order=OrderOption.SEQUENTIAL,
                 drop_last=False,

@@ -10,7 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hdkd_dist.data.manifest import EXTRA, ImageFormat, Manifest, data_folder, read_manifest
 from hdkd_dist.data.normalize import Normalize
@@ -32,7 +32,7 @@ from hdkd_dist.inference.confidence import CONFIDENCES
 from hdkd_dist.inference.latency import measure_stages, sizes_up_to
 from hdkd_dist.inference.outputs import Outputs, collect_outputs, save_outputs
 from hdkd_dist.inference.torch_stages import TorchStages, fold_batch_norm
-from hdkd_dist.models import MultiExitNetwork, exit_costs, network_name, spec_of
+from hdkd_dist.models import exit_costs, network_name, spec_of
 from hdkd_dist.runs.folder import FIGURES, LOGITS, RESULTS
 from hdkd_dist.runs.network import load_network, read_run, trained_on
 from hdkd_dist.runs.results import Results, budget_table, read_results, table, update_results
@@ -179,7 +179,7 @@ class EvaluationData:
             )
         return self._readers[split]
 
-    def outputs(self, network: MultiExitNetwork, split: str) -> Outputs:
+    def outputs(self, network: nn.Module, split: str) -> Outputs:
         """Collect every exit's logits on every image of a split, once each."""
         reader = self.reader(split)
         normalize = Normalize.of(self.trained["mean"], self.trained["std"], self.reading.device)

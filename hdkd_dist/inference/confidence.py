@@ -7,7 +7,7 @@ fitted on validation; it changes no guess.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -165,11 +165,11 @@ def rankings(judged: Judged) -> dict[str, list[float | None]]:
         is) above those that a later exit would mend. None where there is nothing to rank.
     """
     later = torch.zeros_like(judged.top1[0])
-    no_gain = []
+    no_gain: list[Tensor] = []
     for right in reversed(judged.top1):
         no_gain.insert(0, right | ~later)
         later = later | right
-    found = {"right": judged.top1, "no_gain": no_gain}
+    found: dict[str, Iterable[Tensor]] = {"right": judged.top1, "no_gain": no_gain}
     return {
         name: [
             None if math.isnan(value) else value

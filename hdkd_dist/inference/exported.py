@@ -193,7 +193,7 @@ def _check(exported: Exported) -> None:
     if not names or len(set(names)) < len(names) or not all(isinstance(n, str) for n in names):
         raise ValueError("classes must be different names")
     rows = exported.budgets
-    lists = {
+    lists: dict[str, Sequence[Sequence[object]]] = {
         "temperatures": [exported.temperatures],
         "mmac": [exported.mmac],
         "thresholds": [row["thresholds"] for row in rows],
@@ -215,5 +215,4 @@ def _check(exported: Exported) -> None:
 
 
 def _is_finite(value: object) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

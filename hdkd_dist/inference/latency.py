@@ -37,7 +37,7 @@ class StageTimes:
         """The medians, [S, K]."""
         return np.median(self.rounds, axis=1)
 
-    def of_batch(self, images: Sequence[float]) -> np.ndarray:
+    def of_batch(self, images: Sequence[float] | np.ndarray) -> np.ndarray:
         """Give the seconds [K] of the stages for ``images`` [K] at each."""
         return _between(self.sizes, self.seconds, np.asarray(images, float)[None])[0]
 
@@ -95,7 +95,7 @@ class StageTimes:
         return percentiles_ms(seconds)
 
 
-def percentiles_ms(seconds: np.ndarray) -> dict[str, float]:
+def percentiles_ms(seconds: Sequence[float] | np.ndarray) -> dict[str, float]:
     """Give ``p50``, ``p95`` and ``p99`` of durations [N], in milliseconds."""
     values = 1000 * np.percentile(seconds, PERCENTILES)
     return {f"p{p}": float(value) for p, value in zip(PERCENTILES, values, strict=True)}

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime
@@ -122,7 +122,7 @@ def _export(
 ) -> None:
     shapes = tuple({0: "batch"} for _ in inputs)
     with _quiet():
-        program = torch.onnx.export(
+        exported = torch.onnx.export(
             graph.module,
             tuple(inputs),
             dynamo=True,
@@ -132,6 +132,7 @@ def _export(
             verbose=False,
             external_data=False,
         )
+        program = cast(torch.onnx.ONNXProgram, exported)  # with dynamo=True never None
         program.model.metadata_props.update(metadata)
         program.save(file)
     _check(graph, inputs, file)

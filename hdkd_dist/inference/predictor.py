@@ -165,7 +165,7 @@ class Predictor:
         elif deadline_ms is not None:
             times = self.measure()
             self.thresholds = policy.for_deadline(self.exported, deadline_ms, times, self.batch)
-        else:
+        elif exit is not None:
             self.thresholds = policy.for_exit(self.exported, exit)
         self.runner = EarlyExitRunner(self.stages, self.thresholds, self.exported.temperatures)
 
@@ -309,13 +309,15 @@ def _content(file: Path) -> bytes:
     return file.read_bytes()
 
 
-def _require_number(name: str, value: object) -> None:
+def _require_number(name: str, value: float | None) -> None:
+    if value is None:
+        return
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value is not None and not (number and math.isfinite(value)):
+    if not (number and math.isfinite(value)):
         raise ValueError(f"{name} must be a number, not {value!r}")
 
 
-def _require_whole(name: str, value: object) -> None:
+def _require_whole(name: str, value: float | None) -> None:
     _require_number(name, value)
     if value is not None and not (value >= 1 and value == int(value)):
         raise ValueError(f"{name} must be a whole number from 1 on, not {value}")

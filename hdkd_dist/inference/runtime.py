@@ -28,13 +28,13 @@ class Compaction:
 
     Attributes:
         staying: how many rows are left.
-        free: positions among the first ``staying`` rows.
-        movers: positions behind them, as many, whose rows move to ``free``.
+        free: positions among the first ``staying`` rows: an array or tensor, as the rows are.
+        movers: positions after them, as many, whose rows move to ``free``.
     """
 
     staying: int
-    free: np.ndarray
-    movers: np.ndarray
+    free: Any
+    movers: Any
 
     @classmethod
     def without(cls, leaves: np.ndarray) -> Compaction:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import textwrap
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -16,20 +16,22 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hdkd_dist.inference.exported import AGAIN, DESCRIPTION, WEIGHTS, Exported
 from hdkd_dist.inference.runtime import Compaction
-from hdkd_dist.models import MultiExitNetwork, build
+from hdkd_dist.models import MultiExitNetwork, build, staged
 from hdkd_dist.models.layers import ChannelsLast
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class TorchStages:
     """A network's stages in torch, on the device where the network is.
 
     Args:
-        network: in evaluation mode.
+        network: with exits, in evaluation mode.
     """
 
-    def __init__(self, network: MultiExitNetwork) -> None:
-        self.network = network
-        self.num_exits = network.num_exits
+    def __init__(self, network: nn.Module) -> None:
+        self.network = staged(network)
+        self.num_exits = self.network.num_exits
         parameter = next(network.parameters())
         self.device, self.precision = parameter.device, parameter.dtype
 
@@ -62,11 +64,12 @@ def load_network(exported: Exported) -> MultiExitNetwork:
     exported.require_own(weights)
     try:
         _require_modest(exported.overrides, weights.stat().st_size)
-        network = build(exported.preset, len(exported.classes), **exported.overrides)
+        built = build(exported.preset, len(exported.classes), **exported.overrides)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"{exported.folder / DESCRIPTION} describes no network ({error}): {AGAIN}"
         ) from None
+    network = cast(MultiExitNetwork, built)  # as every preset that is exported
     try:
         values = load_file(weights)
         network.load_state_dict(values)
@@ -94,7 +97,7 @@ def _require_modest(overrides: Mapping[str, Any], size: int) -> None:
             raise ValueError(f"{name} {value} is more than its weights hold")
 
 
-def fold_batch_norm(network: MultiExitNetwork) -> MultiExitNetwork:
+def fold_batch_norm(network: Network) -> Network:
     """Give a copy in which batch norm is part of the convolution before it.
 
     In evaluation mode both are linear maps, so that it computes the same up to rounding, and reads
@@ -105,7 +108,10 @@ def fold_batch_norm(network: MultiExitNetwork) -> MultiExitNetwork:
         network: in evaluation mode.
     """
     folded = copy.deepcopy(network)
-    for row in [m for m in folded.modules() if type(m) in (nn.Sequential, ChannelsLast)]:
+    rows = [module for module in folded.modules() if isinstance(module, nn.Sequential)]
+    for row in rows:
+        if type(row) not in (nn.Sequential, ChannelsLast):
+            continue
         for place in range(len(row) - 1):
             first, second = row[place], row[place + 1]
             if isinstance(first, nn.Conv2d) and type(second) is nn.BatchNorm2d:

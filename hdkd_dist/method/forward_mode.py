@@ -125,7 +125,7 @@ class Tangents(TorchFunctionMode):
         if not torch.is_grad_enabled():
             return constant(func, args, kwargs)
         if func is torch.conv2d:
-            rule = partial(conv2d, known)
+            rule: Callable = partial(conv2d, known)
         elif func in RULES:
             rule = RULES[func]
         else:

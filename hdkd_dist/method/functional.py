@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -173,6 +173,12 @@ class Cast(torch.autograd.Function):
         return converted(ctx.dtype, tangents)
 
 
+@overload
+def converted(dtype: torch.dtype, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]: ...
+@overload
+def converted(
+    dtype: torch.dtype, tensors: Sequence[Tensor | None]
+) -> tuple[Tensor | None, ...]: ...
 def converted(dtype: torch.dtype, tensors: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
     """Return the tensors in another type, in the same memory format; None stays."""
     results = [t if t is None else torch.empty_like(t, dtype=dtype) for t in tensors]

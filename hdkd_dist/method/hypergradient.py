@@ -18,6 +18,7 @@ ranks by ``mean``, at four places (∇L_train, CE_k, v, the entries), in the sam
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -162,7 +163,7 @@ def second_order(
     gamma = torch.ones_like(values, requires_grad=True)
     gradient = gradient_of(gamma @ values, leaves, create_graph=True)
     along_v = sum((g * v[name]).sum() for name, g in zip(leaves, gradient, strict=True))
-    return torch.autograd.grad(along_v, gamma)[0]
+    return torch.autograd.grad(cast(Tensor, along_v), gamma)[0]  # for sum() starts at the int 0
 
 
 def finite_difference(
@@ -211,15 +212,17 @@ def differentiable(theta: Parameters) -> dict[str, Tensor]:
     return {name: value.detach().requires_grad_() for name, value in theta.items()}
 
 
-def gradient_of(loss: Tensor, leaves: Parameters, **graph: bool) -> list[Tensor]:
+def gradient_of(loss: Tensor, leaves: Parameters, create_graph: bool = False) -> list[Tensor]:
     """Differentiate a scalar by every leaf, in order; zero for a parameter that no exit uses.
 
     Args:
         loss: without dimensions.
         leaves: by name.
-        graph: ``create_graph`` or ``retain_graph``.
+        create_graph: for the gradient to be differentiated in turn.
     """
-    gradient = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True, **graph)
+    gradient = torch.autograd.grad(
+        loss, list(leaves.values()), create_graph=create_graph, materialize_grads=True
+    )
     return list(gradient)
 
 

@@ -91,7 +91,8 @@ class Recording(TorchFunctionMode):
         later = RandomState.now()
         self.random_state.restore()
         try:
-            with Tangents([output and output.unchanged() for output in self.outputs]) as tangents:
+            known = [None if each is None else each.unchanged() for each in self.outputs]
+            with Tangents(known) as tangents:
                 yield
             tangents.check_complete()
         finally:

@@ -13,7 +13,7 @@ dx, dw, db are the tangents of input, weight and bias.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -22,6 +22,10 @@ from torch.nn import functional
 from torch.utils._pytree import tree_map
 
 
+@overload
+def unpack(tensor: Tensor) -> tuple[Tensor, Tensor | None]: ...
+@overload
+def unpack(tensor: Tensor | None) -> tuple[Tensor | None, Tensor | None]: ...
 def unpack(tensor: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     """Split into value and tangent; the latter is None for what does not move."""
     return (None, None) if tensor is None else forward_ad.unpack_dual(tensor)

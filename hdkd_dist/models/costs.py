@@ -54,7 +54,8 @@ def exit_costs(network: nn.Module, input_size: int) -> ExitCosts:
 
 
 def _count_on(device: str, network: nn.Module, input_size: int) -> ExitCosts:
-    shadow = staged(copy.deepcopy(network).to(device).eval())
+    shadow = copy.deepcopy(network).to(device).eval()
+    stages = staged(shadow)
     needed: dict[nn.Parameter, int] = {}  # parameter → the exit that first needs it
     mmac: list[float] = []
 
@@ -68,12 +69,12 @@ def _count_on(device: str, network: nn.Module, input_size: int) -> ExitCosts:
     counter = FlopCounterMode(display=False, custom_mapping=_OPERATIONS)
     other = _Uncounted(counter.flop_registry)
     with torch.no_grad(), _plain_attention(), counter, other:
-        for k in range(shadow.num_exits):
-            state, _ = shadow.run_stage(k, state)
+        for k in range(stages.num_exits):
+            state, _ = stages.run_stage(k, state)
             mmac.append(counter.get_total_flops() / 2 / 1e6)
     # What no module's forward has used belongs to the network as a whole.
     first = [(parameter.numel(), needed.get(parameter, 0)) for parameter in shadow.parameters()]
-    params = [sum(size for size, exit_ in first if exit_ <= k) for k in range(shadow.num_exits)]
+    params = [sum(size for size, exit_ in first if exit_ <= k) for k in range(stages.num_exits)]
     return ExitCosts(mmac, params, tuple(sorted(other.names)))
 
 

@@ -40,6 +40,8 @@ def call_factory(spec: FactorySpec) -> nn.Module:
     Raises:
         ValueError: in one line, whatever the factory raises, or if it gives something else.
     """
+    if spec.num_classes is None:
+        raise ValueError(f"{spec.name} needs the number of classes: give num_classes")
     try:
         network = spec.factory(num_classes=spec.num_classes, **spec.kwargs)
     except Exception as error:  # the user's own code may raise anything

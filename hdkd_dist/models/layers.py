@@ -143,7 +143,7 @@ def check_fields(spec: Any) -> None:
     """
     for field in dataclasses.fields(spec):
         value = getattr(spec, field.name)
-        holds, wording = _RULES[field.type]
+        holds, wording = _RULES[str(field.type)]
         if not holds(value):
             raise ValueError(f"{field.name} must be {wording}, not {value!r}")
 

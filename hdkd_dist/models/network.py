@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +18,11 @@ A stage gives maps of its own, which its caller may overwrite.
 
 @runtime_checkable
 class MultiExit(Protocol):
-    """Any ``nn.Module`` with K exits: all that training needs.
+    """Any ``nn.Module`` with K exits: all that training needs."""
 
-    Attributes:
-        num_exits: K.
-    """
-
-    num_exits: int
+    @property
+    def num_exits(self) -> int:
+        """The number of exits, K; an attribute will do."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """Give the logits of all exits, ``[K, B, C]``, for images ``[B, 3, height, width]``."""
@@ -140,8 +138,9 @@ def staged(network: nn.Module) -> Staged:
     """
     if isinstance(network, Staged):
         return network
-    later = [nn.Identity() for _ in range(network.num_exits - 1)]
-    heads: list[nn.Module] = [Exit(k) for k in range(network.num_exits)]
+    exits = cast(MultiExit, network).num_exits
+    later = [nn.Identity() for _ in range(exits - 1)]
+    heads: list[nn.Module] = [Exit(k) for k in range(exits)]
     return MultiExitNetwork([AllExits(network), *later], heads).train(network.training)
 
 

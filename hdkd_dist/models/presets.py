@@ -179,7 +179,7 @@ def resolve(preset: str, overrides: Mapping[str, object]) -> Spec:
     fields = [field.name for field in dataclasses.fields(spec)]
     for name in overrides:
         require_known(name, fields, f"setting of {preset}")
-    values = {name: _as_tuple(value) for name, value in overrides.items()}
+    values: dict[str, Any] = {name: _as_tuple(value) for name, value in overrides.items()}
     return dataclasses.replace(spec, **values)
 
 
@@ -233,7 +233,8 @@ def spec_of(section: Mapping[str, Any]) -> Spec:
         raise ValueError(f'the factory {factory} needs "input_size", the side of its images')
     if "num_classes" in kwargs:
         raise ValueError('"kwargs" must not hold num_classes: the data set has its classes')
-    return FactorySpec(factory, import_factory(factory), kwargs, size)
+    path: str = section["factory"]
+    return FactorySpec(path, import_factory(path), kwargs, size)
 
 
 def network_name(section: Mapping[str, Any]) -> str:
@@ -241,5 +242,5 @@ def network_name(section: Mapping[str, Any]) -> str:
     return section.get("preset") or section["factory"]
 
 
-def _as_tuple(value: object) -> object:
+def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value

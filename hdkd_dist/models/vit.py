@@ -149,6 +149,7 @@ def initialise_vit(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             nn.init.xavier_uniform_(module.weight.flatten(1))
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, Patches):
             nn.init.normal_(module.position, std=0.02)

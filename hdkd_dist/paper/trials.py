@@ -13,7 +13,7 @@ from typing import Any
 from hdkd_dist.config.deepspeed import look_ahead_for
 from hdkd_dist.config.load import find_config, override, scaled_schedule
 from hdkd_dist.config.settings import ScheduleSettings, Settings
-from hdkd_dist.models import resolve
+from hdkd_dist.models import spec_of
 from hdkd_dist.paper.scales import Bench, Scale, Setting, Size
 from hdkd_dist.runs.gamma_curve import read_sum_curve
 
@@ -161,7 +161,7 @@ def trial_digest(trial: Trial) -> str:
     whole = {
         **configuration(trial),
         "hdkd": section,
-        "network": asdict(resolve(settings.model.preset, settings.model.overrides)),
+        "network": asdict(spec_of(settings.model.model_dump())),
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:12]
 

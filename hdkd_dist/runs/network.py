@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hdkd_dist.data.manifest import FILE_NAME, Manifest, read_alone
-from hdkd_dist.models import Staged, build_from, network_name, spec_of, staged
+from hdkd_dist.models import build_from, network_name, spec_of
 from hdkd_dist.models.pretrained import public_weights, take_weights
 from hdkd_dist.runs.folder import CONFIG, WEIGHTS
 
@@ -54,10 +54,8 @@ def trained_on(folder: Path) -> Manifest | None:
     return read_alone(folder) if (folder / FILE_NAME).exists() else None
 
 
-def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> Staged:
+def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> nn.Module:
     """Load the trained network, in evaluation mode, on the CPU.
-
-    It runs stage by stage; the first stage of one that cannot stop early computes all exits.
 
     Raises:
         ValueError: if the run is not finished, or its weights are those of another network.
@@ -74,7 +72,7 @@ def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> S
             f"{file} does not hold the weights of {network_name(model)} with {num_classes} classes "
             f"({in_short(error)}): the file is damaged or of another network"
         ) from None
-    return staged(network.eval())
+    return network.eval()
 
 
 def start_from(network: nn.Module, source: Path) -> None:

@@ -63,6 +63,7 @@ class TimedRow(PolicyRow):
 
     budget_ms: float
     ms: float  # expected, per image
+    batch_ms: dict[str, float]  # percentile → of the time for a whole batch
 
 
 class NetworkRow(BudgetRow):
@@ -87,6 +88,13 @@ class SearchRecord(TypedDict):
     gain: dict[str, list[Gain]]
 
 
+class ConfidenceHistograms(TypedDict):
+    """Distribution of each exit's confidences on all images of a split."""
+
+    images: int
+    histograms: list[list[float]]  # [K, 16], shares
+
+
 class ConfidenceRecord(TypedDict):
     """Confidence that thresholds are compared with, and how well it is calibrated."""
 
@@ -94,6 +102,8 @@ class ConfidenceRecord(TypedDict):
     temperatures: list[float]  # [K], of that kind
     calibration_temperatures: list[float]  # [K], that calibrate
     ece: dict[str, dict[str, list[float]]]  # split → kind → [K]
+    auroc: dict[str, dict[str, list[float | None]]]  # split → what is ranked → [K]
+    validation: ConfidenceHistograms
 
 
 class LatencyRecord(TypedDict):
@@ -102,7 +112,9 @@ class LatencyRecord(TypedDict):
     batch: int
     device: str
     threads: int
+    runtime: str
     ms_per_image: list[float]  # [K]
+    batch_ms: list[dict[str, float]]  # [K], percentile → of the time until a whole batch has left
 
 
 class GammaEntries(TypedDict):

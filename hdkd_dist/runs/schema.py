@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 
 WORDS = {str: "a word", int: "a whole number", float: "a finite number"}
@@ -14,7 +15,8 @@ def first_fault(value: object, structure: Any) -> str | None:
 
     Args:
         value: from :func:`json.loads`.
-        structure: a ``TypedDict``, ``list[…]`` or ``dict[str, …]`` of such, str, int or float.
+        structure: a ``TypedDict``, ``list[…]`` or ``dict[str, …]`` of such, str, int or float,
+            or one of these ``| None``.
             Keys that a ``TypedDict`` does not know are not looked at.
 
     Returns:
@@ -26,7 +28,10 @@ def first_fault(value: object, structure: Any) -> str | None:
 def faults(value: object, structure: Any, place: tuple[str, ...]) -> Iterator[str]:
     """Name every part of a value that is not as its type states; ``place`` leads to the value."""
     where = ".".join(place) or "the file"
-    if is_typeddict(structure) or get_origin(structure) is dict:
+    if get_origin(structure) is UnionType:  # X | None
+        if value is not None:
+            yield from faults(value, get_args(structure)[0], place)
+    elif is_typeddict(structure) or get_origin(structure) is dict:
         if not isinstance(value, Mapping):
             yield f"{where} is not an object"
         elif is_typeddict(structure):

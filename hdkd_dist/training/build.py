@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
@@ -23,7 +23,7 @@ from hdkd_dist.data.streams import ReadOptions, SplitReader
 from hdkd_dist.distributed import ranks
 from hdkd_dist.method.algorithm import Algorithm
 from hdkd_dist.method.state import LossWeights
-from hdkd_dist.models import build_from, spec_of
+from hdkd_dist.models import MultiExit, build_from, spec_of
 from hdkd_dist.runs.network import start_from
 from hdkd_dist.training.engine import build_engine
 from hdkd_dist.training.gamma import build_algorithm, configured_weights, equilibrates
@@ -88,7 +88,7 @@ def build_run(config: Config, manifest: Manifest, device: torch.device, fresh: b
         check_equilibrium(network, settings)
         if fresh and settings.model.init_from is not None:
             start_from(network, Path(settings.model.init_from))
-        weights = configured_weights(settings, network.num_exits, device)
+        weights = configured_weights(settings, cast(MultiExit, network).num_exits, device)
     engine = build_engine(network.to(device), config, steps)
     normalize = Normalize.of(manifest.image["mean"], manifest.image["std"], device)
     return Run(

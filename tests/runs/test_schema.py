@@ -22,6 +22,7 @@ class Marked(Row, total=False):
 class Table(TypedDict, total=False):
     rows: list[Marked]
     by_name: dict[str, list[float]]
+    known: list[float | None]
 
 
 GOOD = {"rows": [{"name": "a", "size": 1}, {"name": "b", "size": 0.5, "mark": 2}]}
@@ -33,12 +34,14 @@ FAULTS = {
     "rows.0.size is not a finite number": {"rows": [{"name": "a", "size": math.nan}]},
     "rows.0.mark is not a whole number": {"rows": [{"name": "a", "size": 1, "mark": True}]},
     "by_name.x.1 is not a finite number": {"by_name": {"x": [1, "2"]}},
+    "known.1 is not a finite number": {"known": [None, "2"]},
 }
 
 
 def test_what_is_as_stated_has_no_fault():
     assert first_fault({**GOOD, "by_name": {"x": [1, 2.5]}, "unknown": object()}, Table) is None
     assert first_fault({}, Table) is None
+    assert first_fault({"known": [None, 0.5]}, Table) is None
 
 
 @pytest.mark.parametrize("fault", FAULTS)

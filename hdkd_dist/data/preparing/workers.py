@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -43,7 +43,7 @@ def progress_bar(total: int | None, label: str, unit: str = " images") -> tqdm:
 
 def ordered_map(
     function: Callable[[Job], Result], jobs: Iterable[Job], workers: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield ``function(job)`` for each job, in the order of the jobs.
 
     With one worker the work is done in this process, without a fork. ``function`` and all it refers
