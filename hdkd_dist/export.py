@@ -38,6 +38,11 @@ def main(run: str, out: str, onnx: bool = True) -> None:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"--out {target} is there already: remove it or choose another folder")
     config = read_run(source)
+    if config["hdkd"]["model"].get("preset") is None:
+        raise ValueError(
+            f"{source} has trained a network of a factory, which an exported folder cannot build "
+            f"again yet: take the weights in {TRAINED}, or register the network as a preset"
+        )
     manifest = trained_on(source) or read_manifest(data_folder(config["hdkd"]["data"]["path"]))
     load_trained(source, config, len(manifest.classes))  # refuses what cannot be exported
     description = describe_run(source, config, manifest)
