@@ -60,7 +60,7 @@ def test_results_are_complete(finished):
     moved = torch.tensor(gamma["kd"]) - torch.tensor(gamma["initial"]["kd"])
     assert moved.abs().max() > 0.01
     total = sum(gamma["ce"]) + sum(map(sum, gamma["kd"]))
-    assert gamma["sum_ratio"] == pytest.approx(total / 5)
+    assert gamma["sum_ratio"] == pytest.approx(total / 6)
     assert results["train"]["steps"] == 2 * 17
     assert results["train"]["seconds"] > 0
     assert 0 <= results["train"]["wait_fraction"] <= 1

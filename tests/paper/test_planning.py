@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from made_up import SMALL, no_settings
 
+from hdkd_dist.paper.costs import PEAK_TMAC
 from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.planning import Device, commands, plan_lines, power_of
 from hdkd_dist.paper.scales import SCALES
@@ -33,6 +34,8 @@ def test_a_faster_device_needs_fewer_hours(tmp_path):
     ledger = Ledger(SMALL, Folders(tmp_path, tmp_path), tmp_path, {})
     hours = []
     for speed in (1.0, 2.0):
-        *_, together = plan_lines(["block1"], ledger, Device("a core", speed), False)
+        *_, together = plan_lines(
+            ["block1"], ledger, Device("a core", dict.fromkeys(PEAK_TMAC, speed)), False
+        )
         hours.append(float(together.split("runs, ")[1].split(" hours")[0]))
     assert hours[0] == pytest.approx(2 * hours[1], rel=1e-3)

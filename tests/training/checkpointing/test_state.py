@@ -43,6 +43,7 @@ class Training:
         self.run = SimpleNamespace(
             engine=engine,
             weights=weights,
+            deepspeed=config.deepspeed,
             device=CPU,
             settings=config.hdkd,
             share=replace(config.share, rank=ranks.rank()),
