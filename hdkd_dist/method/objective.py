@@ -1,4 +1,4 @@
-"""The loss vector ℓ (Eqs. 1 and 2) and its directional derivative; L_train = γ·ℓ (Eq. 5)."""
+"""The loss vector ℓ (Eqs. 1 and 2), its layout, and the temperature; L_train = γ·ℓ (Eq. 5)."""
 
 from __future__ import annotations
 
@@ -96,38 +96,8 @@ def cross_entropies(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0
     return (1 - label_smoothing) * ce + label_smoothing * spread
 
 
-def loss_vector_derivative(
-    logits: Tensor, tangents: Tensor, labels: Tensor, temperature: Tensor | float
-) -> Tensor:
-    """dℓ for logits that move along ``tangents``: the closed forms behind Eq. 8.
-
-    dCE_k = mean_b (softmax(z_k) − onehot)·dz_k and, the teacher being a constant,
-    dKD_{i→j} = T · mean_b (softmax(z_j/T) − softmax(z_i/T))·dz_j.
-
-    Args:
-        logits: z, [K, B, C].
-        tangents: dz, [K, B, C].
-        labels: [B], class indices.
-        temperature: T.
-
-    Returns:
-        [n] in the order of :class:`LossLayout`.
-    """
-    logits, tangents = full_precision(logits), full_precision(tangents)
-    num_exits, batch, _ = logits.shape
-    chosen = labels.expand(num_exits, -1).unsqueeze(-1)
-    along_softmax = (F.softmax(logits, dim=-1) * tangents).sum(dim=-1)
-    along_label = tangents.gather(-1, chosen).squeeze(-1)
-    d_ce = (along_softmax - along_label).mean(dim=1)
-
-    softened = F.softmax(logits / temperature, dim=-1).flatten(1)
-    products = softened @ tangents.flatten(1).T  # [i, j] = Σ_b softmax(z_i/T)·dz_j
-    d_kd = temperature * (products.diagonal() - products) / batch
-    return LossLayout(num_exits).join(d_ce, d_kd)
-
-
 def full_precision(values: Tensor) -> Tensor:
-    """``values`` in float32 (float64 stays): losses are never taken in half precision."""
+    """Convert to float32 (float64 stays): losses are never taken in half precision."""
     return values if values.dtype == torch.float64 else values.float()
 
 
