@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
-# What a launcher, Slurm or the driver leaves where there are GPUs.
-GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS")
+# What Slurm leaves where a job has GPUs. CUDA_VISIBLE_DEVICES is no sign of them: DeepSpeed's
+# launcher sets it on a machine without any, too.
+GPU_VARIABLES = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS")
 NO_DEVICES = ("", "-1", "NoDevFiles")  # values of CUDA_VISIBLE_DEVICES that hide all
 
 

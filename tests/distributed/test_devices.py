@@ -20,7 +20,6 @@ from hdkd_dist.distributed.devices import (
 @pytest.mark.parametrize(
     ("environment", "sign"),
     [
-        ({"CUDA_VISIBLE_DEVICES": "0"}, "CUDA_VISIBLE_DEVICES=0"),
         ({"SLURM_JOB_GPUS": "0,1"}, "SLURM_JOB_GPUS=0,1"),
         ({"SLURM_STEP_GPUS": "3"}, "SLURM_STEP_GPUS=3"),
         ({}, "nvidia0"),
@@ -38,7 +37,10 @@ def test_gpus_that_torch_cannot_use_are_refused_in_one_line(tmp_path, environmen
 
 @pytest.mark.parametrize(
     "environment",
-    [{"DS_ACCELERATOR": "cpu", "SLURM_JOB_GPUS": "0"}, {"CUDA_VISIBLE_DEVICES": ""}],
+    [
+        {"DS_ACCELERATOR": "cpu", "SLURM_JOB_GPUS": "0"},
+        {"CUDA_VISIBLE_DEVICES": ""},
+    ],
 )
 def test_who_asks_for_a_cpu_gets_it(tmp_path, environment):
     (tmp_path / "nvidia0").touch()
@@ -48,6 +50,8 @@ def test_who_asks_for_a_cpu_gets_it(tmp_path, environment):
 def test_machine_without_gpus_trains_on_its_cpu(tmp_path):
     (tmp_path / "nvidiactl").touch()  # containers have it without any GPU
     refuse_unusable_gpus({}, usable=False, dev=tmp_path)
+    launched = {"CUDA_VISIBLE_DEVICES": "0"}  # as DeepSpeed's launcher sets it on any machine
+    refuse_unusable_gpus(launched, usable=False, dev=tmp_path)
 
 
 def test_rank_takes_its_own_device_or_the_only_one():
