@@ -25,7 +25,7 @@ import torch
 from exit_subject import Subject, confidences, export, random_subject, trained_subject
 
 from hdkd_dist import cli
-from hdkd_dist.inference.allocation import keep_freed_memory
+from hdkd_dist.distributed.allocation import keep_freed_memory
 from hdkd_dist.inference.exported import Exported, load_exported, write_description
 from hdkd_dist.inference.latency import StageTimes, measure_stages, sizes_up_to
 from hdkd_dist.inference.onnx_stages import CPU, OnnxStages

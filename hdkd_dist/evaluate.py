@@ -40,7 +40,7 @@ def main(
         evaluate_run,
         named_runs,
     )
-    from hdkd_dist.inference.allocation import keep_freed_memory
+    from hdkd_dist.distributed.allocation import keep_freed_memory
 
     save_logits = cli.switch("--save_logits", save_logits)
     options = Options(data, batch, workers, confidence, latency_batch, save_logits, search)

@@ -42,7 +42,7 @@ def main(
         threads: of the runtime.
         providers: onnxruntime's execution providers by name; default the CPU's.
     """
-    from hdkd_dist.inference.allocation import keep_freed_memory
+    from hdkd_dist.distributed.allocation import keep_freed_memory
     from hdkd_dist.inference.predictor import Predictor, files_in
 
     keep_freed_memory()

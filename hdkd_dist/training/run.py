@@ -19,6 +19,7 @@ from hdkd_dist.data.manifest import EMBEDDED, Manifest, data_folder, read_manife
 from hdkd_dist.data.manifest import write as write_manifest
 from hdkd_dist.data.preparing.digits import prepare_digits
 from hdkd_dist.distributed import ranks
+from hdkd_dist.distributed.allocation import keep_freed_memory
 from hdkd_dist.distributed.devices import describe_device, device_line, set_rounding
 from hdkd_dist.distributed.signals import StopRequests
 from hdkd_dist.distributed.watchdog import ProgressMark, Watchdog
@@ -121,6 +122,8 @@ def execute(
     set_rounding(config.hdkd.run.tf32, config.hdkd.run.deterministic)
     with joined_ranks(backend_patience(timeout)) as device, Watchdog(timeout) as watchdog:
         requests.before_leaving = watchdog.tell_stop
+        if device.type == "cpu":
+            keep_freed_memory()  # a GPU's allocator does so by itself
         if ranks.rank() == 0:
             print(device_line(device), flush=True)
         if ranks.rank() == 0 and ranks.world_size() > 1:

@@ -10,7 +10,7 @@ import pytest
 # Blocks of 40 MiB, written to; the first few find their places.
 FAULTS = """
 import resource, sys, torch
-from hdkd_dist.inference.allocation import keep_freed_memory
+from hdkd_dist.distributed.allocation import keep_freed_memory
 if sys.argv[1] == "kept" and not keep_freed_memory():
     sys.exit(3)
 torch.set_num_threads(1)
