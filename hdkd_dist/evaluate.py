@@ -33,6 +33,7 @@ def main(
         latency_batch: images at a time when the stages are timed.
         save_logits: leave the outputs of all exits in the run's folder "logits".
     """
+    from hdkd_dist.distributed.allocation import keep_freed_memory
     from hdkd_dist.evaluation.evaluate_run import (
         Options,
         check_request,
@@ -40,7 +41,6 @@ def main(
         evaluate_run,
         named_runs,
     )
-    from hdkd_dist.distributed.allocation import keep_freed_memory
 
     save_logits = cli.switch("--save_logits", save_logits)
     options = Options(data, batch, workers, confidence, latency_batch, save_logits, search)
