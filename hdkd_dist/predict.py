@@ -7,7 +7,6 @@ Needs numpy, pillow, fire, and onnxruntime or torch with safetensors; no DeepSpe
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -43,6 +42,7 @@ def main(
         providers: onnxruntime's execution providers by name; default the CPU's.
     """
     from hdkd_dist.distributed.allocation import keep_freed_memory
+    from hdkd_dist.files.strict_json import to_json
     from hdkd_dist.inference.predictor import Predictor, files_in
 
     keep_freed_memory()
@@ -62,14 +62,14 @@ def main(
         tally.add(each)
         for result in each.results:
             line = result.as_json()
-            print(json.dumps(line, allow_nan=False))
+            print(to_json(line))
             if "skipped" in line:
                 print(f"skipped {line['image']}: {line['skipped']}", file=sys.stderr)
     if not sum(tally.exits):
         raise ValueError(
             f"--images {images} holds no image that can be read ({tally.skipped} files skipped)"
         )
-    print(json.dumps({"summary": tally.summary(predictor)}, allow_nan=False))
+    print(to_json({"summary": tally.summary(predictor)}))
 
 
 @dataclass

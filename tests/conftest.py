@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # inherited by the processes that tests start
 os.environ.setdefault("WANDB_MODE", "offline")
 # Tests are about the code, to the bit, on any machine: also on one with GPUs.
 os.environ["DS_ACCELERATOR"] = "cpu"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+# What tests find out about their data is not for the user's cache.
+os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache/matplotlib"))  # its list of fonts
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="hdkd-tests-")
 
 import pytest
 import torch

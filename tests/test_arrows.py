@@ -16,41 +16,42 @@ STANDARD = set(sys.stdlib_module_names)
 MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "method": ({"torch"}, set()),
     "models": ({"torch"}, {"cli"}),
-    "data": ({"torch", "ffcv", "numba", "numpy", "PIL"}, set()),
+    "files": ({"torch", "safetensors"}, set()),
+    "data": ({"torch", "ffcv", "numba", "numpy", "PIL"}, {"files"}),
     "data/preparing": (
         {"ffcv", "numpy", "PIL", "sklearn", "scipy", "tqdm", "cv2"},
-        {"data"},
+        {"data", "files"},
     ),
-    "config": ({"torch", "pydantic"}, {"method", "models", "data"}),
+    "config": ({"torch", "pydantic"}, {"method", "models", "data", "files"}),
     "distributed": ({"torch"}, {"data"}),
-    "runs": ({"torch", "safetensors"}, {"models", "data"}),
+    "runs": ({"torch", "safetensors"}, {"models", "data", "files"}),
     "inference": (
         {"torch", "numpy", "safetensors", "PIL", "onnxruntime"},
-        {"models", "data", "runs", "cli"},
+        {"models", "data", "runs", "files", "cli"},
     ),
     "evaluation": (
         {"torch", "numpy", "matplotlib"},
-        {"inference", "models", "data", "data/preparing", "runs"},
+        {"inference", "models", "data", "data/preparing", "runs", "files"},
     ),
     "training": (
         {"torch", "deepspeed", "wandb", "matplotlib", "tqdm", "safetensors"},
         {
             *{"training/checkpointing", "config", "distributed", "runs"},
-            *{"method", "models", "data", "data/preparing"},
+            *{"method", "models", "data", "data/preparing", "files"},
         },
     ),
     "training/checkpointing": (
         {"torch", "deepspeed", "numpy", "pydantic"},
-        {"training", "config", "distributed", "runs", "models", "data"},
+        {"training", "config", "distributed", "runs", "models", "data", "files"},
     ),
     "paper": (
         {"torch", "matplotlib", "numpy"},
-        {"paper/judging", "evaluation", "config", "runs", "method", "models", "data"},
+        {"paper/judging", "evaluation", "config", "runs", "method", "models", "data", "files"},
     ),
     "paper/judging": ({"numpy", "scipy"}, {"paper", "method"}),
     "reporting": (
         {"plotly", "jinja2", "markupsafe", "pydantic", "wandb_workspaces"},
-        {"runs", "method", "__version__", "cli"},
+        {"runs", "files", "method", "__version__", "cli"},
     ),
 }
 

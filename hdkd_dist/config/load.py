@@ -15,6 +15,7 @@ from hdkd_dist.config.deepspeed import check_engine, look_ahead_for, resolve_bat
 from hdkd_dist.config.settings import RETIRED, ScheduleSettings, Settings
 from hdkd_dist.config.spelling import did_you_mean
 from hdkd_dist.data.order import BatchShare
+from hdkd_dist.files.strict_json import read_json_object
 from hdkd_dist.models import spec_of
 
 SECTION = "hdkd"
@@ -173,12 +174,9 @@ def find_config(path: str | Path) -> Path:
 def read_json(path: Path) -> dict[str, Any]:
     """Read the object in a JSON file."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        return read_json_object(path)
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not a readable JSON file: {error}") from None
-    if not isinstance(raw, dict):
-        raise ValueError(f"{path} must hold a JSON object")
-    return raw
 
 
 def override(raw: dict[str, Any], key: str, value: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hdkd_dist.data.manifest import FILE_NAME, Manifest, read_manifest, verify
 from hdkd_dist.data.staging import publish, staging_folder
+from hdkd_dist.data.verified import remember, verify_content
 
 RESERVE = 1 << 28  # bytes left free for others
 
@@ -22,6 +23,8 @@ def copy_of(manifest: Manifest, folder: Path) -> Path:
 def make_local_copy(manifest: Manifest, folder: Path) -> None:
     """Copy the data set below ``folder`` unless it is there; every file's sha256 is compared.
 
+    A copy that is there is read again only where that was not done since it was written.
+
     The copy appears complete or not at all. A damaged one is replaced.
 
     Raises:
@@ -30,7 +33,7 @@ def make_local_copy(manifest: Manifest, folder: Path) -> None:
     copy = copy_of(manifest, folder)
     if copy.exists():
         try:
-            verify(replace(manifest, folder=copy))
+            verify_content(replace(manifest, folder=copy))
             return
         except (ValueError, OSError):
             shutil.rmtree(copy, ignore_errors=True)
@@ -47,6 +50,7 @@ def make_local_copy(manifest: Manifest, folder: Path) -> None:
                 shutil.copyfile(manifest.folder / name, partial / name)
             verify_copy(replace(manifest, folder=partial), manifest.folder)
             publish(partial, copy)
+            remember(replace(manifest, folder=copy))
     except OSError as error:
         raise ValueError(
             f"hdkd.data.local_copy: cannot copy {manifest.folder} to {folder} ({error.strerror}): "

@@ -6,13 +6,15 @@ Standard library only, so that any machine can read it; FFCV is needed for the i
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from math import isfinite
 from pathlib import Path
-from typing import Any, NoReturn, TypedDict
+from typing import Any, TypedDict
+
+from hdkd_dist.files.replacing import replace_file
+from hdkd_dist.files.strict_json import read_json_object, to_json
 
 FORMAT = 1
 FILE_NAME = "manifest.json"
@@ -106,8 +108,7 @@ def write(manifest: Manifest, folder: Path | None = None) -> None:
     content = {"format": FORMAT} | asdict(manifest)
     del content["folder"]
     # In ASCII: names of files and classes may hold bytes that are no UTF-8.
-    text = json.dumps(content, indent=1) + "\n"
-    ((folder or manifest.folder) / FILE_NAME).write_text(text, encoding="utf-8")
+    replace_file((folder or manifest.folder) / FILE_NAME, to_json(content, indent=1) + "\n")
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
@@ -134,15 +135,14 @@ def read_alone(folder: str | os.PathLike[str]) -> Manifest:
     if not path.is_file():
         what = f"{folder} has no {FILE_NAME}" if folder.exists() else f"{folder} does not exist"
         raise ValueError(
-            f"no prepared data set: {what}; prepare one with data_prep/cifar100.py, "
-            f"data_prep/imagefolder.py or data_prep/digits.py, e.g. "
-            f"python data_prep/digits.py --out {folder}"
+            f"no prepared data set: {what}; give another folder, or prepare one with "
+            "data_prep/cifar100.py, imagefolder.py, arrays.py or digits.py"
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant)
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_json_object(path)
+    except (OSError, ValueError) as error:
         raise ValueError(f"cannot read {path}: {error}; {AGAIN}") from error
-    found = content.get("format") if isinstance(content, dict) else None
+    found = content.get("format")
     if found != FORMAT:
         raise ValueError(f"{path} has format {found!r}, this version reads {FORMAT}: {AGAIN}")
     try:
@@ -206,11 +206,6 @@ def plain_name(name: str) -> str:
     if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
         raise TypeError(f"{name!r} is not a plain file name")
     return name
-
-
-def refuse_constant(name: str) -> NoReturn:
-    """Refuse NaN and Infinity, which are no JSON."""
-    raise ValueError(f"{name} is no number")
 
 
 def in_order(splits: Collection[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +11,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hdkd_dist.data.manifest import EXTRA, ImageFormat, Manifest, data_folder, read_manifest
+from hdkd_dist.data.manifest import (
+    EXTRA,
+    FILE_NAME,
+    ImageFormat,
+    Manifest,
+    data_folder,
+    read_manifest,
+)
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.data.preparing.workers import progress_bar
 from hdkd_dist.data.streams import ReadOptions, SplitReader, evaluation_pass
+from hdkd_dist.data.verified import verify_content
 from hdkd_dist.evaluation import figures
 from hdkd_dist.evaluation.figures import draw_easy_and_hard
 from hdkd_dist.evaluation.measures import (
@@ -28,6 +35,8 @@ from hdkd_dist.evaluation.measures import (
     latency_results,
 )
 from hdkd_dist.evaluation.thresholds import DEFAULT_SEARCH, SEARCHES
+from hdkd_dist.files.replacing import replace_file
+from hdkd_dist.files.strict_json import to_json
 from hdkd_dist.inference.confidence import CONFIDENCES
 from hdkd_dist.inference.latency import measure_stages, sizes_up_to
 from hdkd_dist.inference.outputs import Outputs, collect_outputs, save_outputs
@@ -38,13 +47,14 @@ from hdkd_dist.runs.network import load_network, read_run, trained_on
 from hdkd_dist.runs.results import Results, budget_table, read_results, table, update_results
 
 SPLITS = {"validation": "metaval", "test": "test"}
+MEASURED = (*SPLITS.values(), EXTRA)
 
 
 @dataclass(frozen=True)
 class Options:
     """Options of ``evaluate.py``."""
 
-    data: str | None
+    data: str | None  # the run's own where it is None
     batch: int
     workers: int
     confidence: str
@@ -68,8 +78,27 @@ def named_runs(run: Sequence[str] | str) -> list[Path]:
 
 def manifest_of(folder: Path, data: str | None) -> Manifest:
     """Read the data set that a run is evaluated on: its own, unless ``data`` names another."""
-    named = read_run(folder)["hdkd"]["data"]["path"] if data is None else str(data)
-    return read_manifest(data_folder(named))
+    if data is not None:
+        return read_manifest(data_folder(str(data)))
+    named = data_folder(read_run(folder)["hdkd"]["data"]["path"])
+    if not (named / FILE_NAME).exists():
+        raise ValueError(
+            f"the data that {folder} was trained on are not at {named}: say with --data where they "
+            "are now"
+        )
+    return read_manifest(named)
+
+
+def is_own_data(folder: Path, measured: Manifest, data: str | None) -> bool:
+    """Tell whether a run was trained on these very data, wherever they lie.
+
+    Args:
+        folder: of the run.
+        measured: what it is evaluated on.
+        data: the option; None takes what the run's configuration names.
+    """
+    own = trained_on(folder)
+    return data is None if own is None else own.digest == measured.digest
 
 
 def check_classes(folder: Path, own: Manifest, measured: Manifest) -> None:
@@ -139,7 +168,13 @@ def check_request(folders: Sequence[Path], options: Options, out: Path) -> None:
             raise ValueError(
                 f"the runs have different {split} splits: one curve needs one data set, see --data"
             )
-    written = list(folders) if options.data is None else []
+    for manifest in {manifest.folder: manifest for manifest in manifests}.values():
+        verify_content(manifest, [name for name in MEASURED if name in manifest.splits])
+    written = [
+        folder
+        for folder, manifest in zip(folders, manifests, strict=True)
+        if is_own_data(folder, manifest, options.data)
+    ]
     check_writable([*written, out] if len(folders) > 1 else written)
 
 
@@ -234,7 +269,7 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
     timed = latency_results(budgeted["budgeted"], times, device)
     results: Results = {"exits": anytime_rows(evaluation), **budgeted, **timed}
     drawn = []
-    if options.data is None:  # before anything is printed: the reader may have left
+    if is_own_data(folder, manifest, options.data):  # before printing: the reader may have left
         if options.save_logits:
             for name, each in outputs.items():
                 save_outputs(each, folder / LOGITS / f"{name}.safetensors")
@@ -246,6 +281,8 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
     print(budget_table(results["budgeted"][COMPARED]))
     if drawn:
         print(f"{folder}: {RESULTS}, {', '.join(file.name for file in drawn)}")
+    else:
+        print(f"{folder}: unchanged, for it was trained on other data")
     return Evaluated(folder, manifest, results)
 
 
@@ -277,8 +314,8 @@ def compare_runs(evaluated: Sequence[Evaluated], out: Path) -> None:
     names = short_names([each.folder for each in evaluated])
     networks = {name: each.results["budgeted"] for name, each in zip(names, evaluated, strict=True)}
     best = best_of_networks(networks)
-    text = json.dumps({"networks": names, "budgeted": best}, indent=1) + "\n"
-    (out / "curve.json").write_text(text, encoding="utf-8")
+    text = to_json({"networks": names, "budgeted": best}, indent=1) + "\n"
+    replace_file(out / "curve.json", text)
     file = out / "networks.png"
     figures.draw_networks(networks, best, evaluated[0].manifest.name, file)
     print(budget_table(best[COMPARED]))

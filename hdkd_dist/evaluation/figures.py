@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hdkd_dist.evaluation.measures import Evaluation
 from hdkd_dist.evaluation.thresholds import SEARCHES
+from hdkd_dist.files.replacing import replacing
 from hdkd_dist.inference.confidence import Judged, judge, reliability
 from hdkd_dist.inference.scoring import exits_taken, oracle
 from hdkd_dist.runs.results import BudgetRow, Results
@@ -47,7 +48,8 @@ def drawing(file: Path, width: float, height: float, **grid: Any) -> Iterator[tu
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(width, height), **grid)
         yield figure, axes
-        figure.savefig(file, dpi=200)
+        with replacing(file) as partial:
+            figure.savefig(partial, dpi=200)
         plt.close(figure)
 
 

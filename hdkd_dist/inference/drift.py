@@ -8,7 +8,6 @@ elsewhere, the budget no longer holds, and confidences mean less; no labels are 
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from hdkd_dist import cli
+from hdkd_dist.files.strict_json import parse_json, to_json
 from hdkd_dist.inference.exported import Exported, load_exported
 from hdkd_dist.inference.policy import for_budget, for_exit, thresholds_of_exit
 from hdkd_dist.inference.runtime import confidence_histogram
@@ -122,7 +122,7 @@ def read_live(file: Path, exits: int) -> Live:
     with file.open(encoding="utf-8") as lines:
         for number, text in enumerate(lines, start=1):
             try:
-                line = json.loads(text)
+                line = parse_json(text)
                 if "summary" in line:
                     given = line["summary"]["thresholds"]
                     if thresholds is not None and given != thresholds:
@@ -133,7 +133,7 @@ def read_live(file: Path, exits: int) -> Live:
                 else:
                     taken.append(_exit_of(line, exits))
                     confidences.append(_confidence_of(line))
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 detail = f"no {error}" if isinstance(error, KeyError) else str(error)
                 raise ValueError(f"{file}, line {number}: not of predict.py ({detail})") from None
     if not taken:
@@ -247,7 +247,7 @@ def main(model: str, live: str, budget_mmac: float | None = None, exit: int | No
         "confidence": asdict(confidence),
         "mmac": asdict(cost),
     }
-    print(json.dumps(found, indent=1, allow_nan=False))
+    print(to_json(found, indent=1))
     print(verdict(exits, confidence, cost), file=sys.stderr)
     if exits.changed or confidence.changed or not cost.holds:
         sys.exit(1)

@@ -5,14 +5,14 @@ Whatever runs the network reads the description here, so that all runtimes refus
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from hdkd_dist.data.manifest import sha256_of
+from hdkd_dist.files.strict_json import read_json_object, to_json
 from hdkd_dist.inference.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def describe(
 def write_description(folder: Path, description: Mapping[str, Any], files: Sequence[Path]) -> None:
     """Write ``model.json``, which lists the sha256 of ``files`` in ``folder``."""
     sha256 = {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
-    text = json.dumps({**description, "sha256": sha256}, indent=1, allow_nan=False) + "\n"
+    text = to_json({**description, "sha256": sha256}, indent=1) + "\n"
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 
 
@@ -157,13 +157,10 @@ def _read_description(file: Path) -> dict[str, Any]:
             f"{file.parent} does not exist: give a folder that hdkd_dist/export.py has written"
         )
     try:
-        if not file.is_file():
-            raise ValueError("it is not there, or no file")
-        text = file.read_text(encoding="utf-8")
-        content = json.loads(text, parse_constant=_refuse_constant)
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_json_object(file)
+    except (OSError, ValueError) as error:
         raise ValueError(f"cannot read {file} ({error}): {AGAIN}") from None
-    found = content.get("format") if isinstance(content, dict) else None
+    found = content.get("format")
     if found == BEFORE:
         return in_format_2(content)
     if found != FORMAT:
@@ -179,10 +176,6 @@ def in_format_2(content: Mapping[str, Any]) -> dict[str, Any]:
         "sha256": {WEIGHTS: content.get("weights_sha256")},
         "validation": {"images": 0, "histograms": []},
     }
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _check(exported: Exported) -> None:

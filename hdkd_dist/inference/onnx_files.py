@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from hdkd_dist.files.strict_json import to_json
 from hdkd_dist.models import MultiExitNetwork
 
 BATCH = torch.export.Dim.DYNAMIC
@@ -105,7 +105,7 @@ def _metadata(description: Mapping[str, Any], exit_: int | str) -> dict[str, str
         **{name: description[name] for name in ("classes", "preprocessing", "temperatures")},
         "budgets": budgets,
     }
-    return {name: json.dumps(value, allow_nan=False) for name, value in values.items()}
+    return {name: to_json(value) for name, value in values.items()}
 
 
 @dataclass(frozen=True)

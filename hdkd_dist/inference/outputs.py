@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
+
+from hdkd_dist.files.tensors import write_tensors
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def collect_outputs(
 def save_outputs(outputs: Outputs, file: Path) -> None:
     """Write ``logits``, ``labels`` and ``indices`` as a safetensors file."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in vars(outputs).items()}, file)
+    write_tensors(vars(outputs), file)
 
 
 def load_outputs(file: Path) -> Outputs:

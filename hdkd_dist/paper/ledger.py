@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hdkd_dist.data.manifest import read_manifest
+from hdkd_dist.files.replacing import replace_file
+from hdkd_dist.files.strict_json import parse_json, read_json_object, to_json
 from hdkd_dist.paper.records import DONE, Record, lay_out, read_records, record_of, write_records
 from hdkd_dist.paper.scales import Scale
 from hdkd_dist.paper.trials import Folders, Source, Trial
-from hdkd_dist.runs.folder import replace_file
 
 
 @dataclass
@@ -94,7 +94,7 @@ class FinishedMark:
 def mark_done(trial: Trial, place: Folders) -> None:
     """Note that a run is trained and evaluated, as what and on which data."""
     mark = FinishedMark(trial.identity, digest_in(place.data_set(trial)))
-    replace_file(place.run(trial) / DONE, json.dumps(asdict(mark)) + "\n")
+    replace_file(place.run(trial) / DONE, to_json(asdict(mark)) + "\n")
 
 
 def read_done(folder: Path) -> FinishedMark | None:
@@ -105,10 +105,8 @@ def read_done(folder: Path) -> FinishedMark | None:
     """
     file = folder / DONE
     try:
-        return (
-            FinishedMark(**json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
-        )
-    except (TypeError, ValueError) as error:
+        return FinishedMark(**read_json_object(file)) if file.exists() else None
+    except (OSError, TypeError, ValueError) as error:
         raise ValueError(
             f"{file} is damaged or of another version ({error}): remove {folder}, and the run is "
             "done again"
@@ -132,6 +130,6 @@ def check_identity(trial: Trial, found: Mapping[str, object], where: str) -> Non
 
 def differing(trial: Trial, found: Mapping[str, object]) -> dict[str, tuple[object, object]]:
     """Return what a run's identity says and what the trial's does, where they differ."""
-    own = json.loads(json.dumps(trial.identity))
+    own = parse_json(to_json(trial.identity))
     keys = sorted({*own, *found})
     return {key: (found.get(key), own.get(key)) for key in keys if own.get(key) != found.get(key)}

@@ -9,13 +9,14 @@ and ``.last``, ``gamma.mean_sum_ratio``. A row written before these were kept la
 from __future__ import annotations
 
 import csv
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hdkd_dist.files.replacing import replace_file
+from hdkd_dist.files.strict_json import parse_json, to_json
 from hdkd_dist.paper.scales import DATA_SETS
 from hdkd_dist.paper.trials import Trial
 from hdkd_dist.runs import names
@@ -148,9 +149,9 @@ def curve_of(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
 def lay_out(record: Record, folder: Path) -> None:
     """Write what another run takes from this one, as the run itself would have left it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / RESULTS).write_text(json.dumps(nested(record.values)), encoding="utf-8")
-    events = [json.dumps({"event": "step", **point}) + "\n" for point in record.curve]
-    (folder / METRICS).write_text("".join(events), encoding="utf-8")
+    replace_file(folder / RESULTS, to_json(nested(record.values)))
+    events = [to_json({"event": "step", **point}) + "\n" for point in record.curve]
+    replace_file(folder / METRICS, "".join(events))
 
 
 def to_values(tree: Mapping[str, Any]) -> Values:
@@ -199,7 +200,7 @@ def read_records(results: Path, scale: str) -> dict[str, Record]:
         values = {key: parse_cell(text) for key, text in row.items() if key not in KEYS and text}
         place = {key: row[key] for key in PLACE}
         name, data = row["name"], row.get("data") or ""
-        identity = json.loads(row["identity"])
+        identity = parse_json(row["identity"])
         records[name] = Record(name, identity, place, values, curves.get(name, []), data)
     return records
 
@@ -212,7 +213,7 @@ def write_records(records: Mapping[str, Record], results: Path, scale: str) -> N
             "name": record.name,
             **record.place,
             "data": record.data,
-            "identity": json.dumps(record.identity, sort_keys=True),
+            "identity": to_json(record.identity, sort_keys=True),
             **record.values,
         }
         for record in ordered

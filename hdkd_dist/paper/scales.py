@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hdkd_dist.config.load import find_config
+from hdkd_dist.files.strict_json import read_json_object
 
 ROOT = Path(__file__).parents[2]  # the project's folder
 Size = int | str  # images per class, validation included, or "full"
@@ -64,7 +64,7 @@ class Bench:
 
     def read_config(self) -> dict[str, Any]:
         """Read the configuration, as it stands in the file."""
-        return json.loads(find_config(self.config).read_text(encoding="utf-8"))
+        return read_json_object(find_config(self.config))
 
     def folder(self, size: Size) -> str:
         """Name the prepared data set of a size."""

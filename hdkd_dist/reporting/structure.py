@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypedDict, get_type_hints
 
+from hdkd_dist.files.strict_json import read_json
 from hdkd_dist.runs.results import Results
 from hdkd_dist.runs.schema import faults, first_fault, is_finite
 
@@ -80,7 +80,7 @@ def read_object(
 ) -> tuple[dict[str, Any] | None, str | None]:
     """Read a file's JSON object, None if it is missing or not usable, and say what is wrong."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = read_json(file)
     except FileNotFoundError:
         return None, None
     except (OSError, ValueError) as error:

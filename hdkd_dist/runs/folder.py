@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import TextIO
@@ -16,6 +17,7 @@ FIGURES = "figures"
 LOGITS = "logits"  # every exit's outputs, where evaluate.py was asked for them
 WANDB = "wandb"  # W&B chooses this name
 LOCK = ".lock"
+STEP = re.compile(r"step-(\d{8,})(-evaluated)?")  # names of checkpoints
 PATIENCE = 30.0  # seconds in which what rank 0 has made must be seen from everywhere
 
 
@@ -29,7 +31,8 @@ def hold(folder: Path) -> TextIO:
     import fcntl  # not every system has it, and only training needs it
 
     try:
-        file = (folder / LOCK).open("w", encoding="utf-8")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.fdopen(os.open(folder / LOCK, flags, 0o666), "w", encoding="utf-8")
     except OSError as error:
         raise ValueError(
             f"cannot write the run to {folder}: {error}; choose another --out"
@@ -44,6 +47,24 @@ def hold(folder: Path) -> TextIO:
     except OSError:
         pass
     return file
+
+
+def what_is_left(folder: Path) -> list[str]:
+    """Name what an earlier run has left in a folder; empty where none has been there.
+
+    No single file tells: any of them may have been removed or not been copied along.
+    """
+    steps = [path.name for path in checkpoints_in(folder / CHECKPOINTS)]
+    names = [name for name in (CONFIG, METRICS, RESULTS, WEIGHTS) if (folder / name).exists()]
+    return [*map(str, names), *(f"{CHECKPOINTS}/{step}" for step in steps[-1:])]
+
+
+def checkpoints_in(checkpoints: Path) -> list[Path]:
+    """List the checkpoints in a run's folder of checkpoints, the oldest first."""
+    if not checkpoints.is_dir():
+        return []
+    matches = [(STEP.fullmatch(path.name), path) for path in checkpoints.iterdir()]
+    return [path for *_, path in sorted((int(m[1]), path.name, path) for m, path in matches if m)]
 
 
 def check_seen(folder: Path) -> None:
@@ -69,27 +90,3 @@ def rename_aside(folder: Path, suffix: str) -> Path:
         number += 1
     folder.rename(aside)
     return aside
-
-
-def replace_file(file: Path, text: str) -> None:
-    """Write a file beside its place and rename it there: a crash leaves the old or the new one.
-
-    Raises:
-        OSError: if it cannot be written; the old file is as it was.
-    """
-    partial = file.with_name(f".{file.name}.partial")
-    with partial.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())  # a power cut must not leave the name without the content
-    os.replace(partial, file)
-    sync_folder(file.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from glob import glob
 from pathlib import Path
 from typing import Any
 
+from hdkd_dist.files.strict_json import open_regular, parse_json
 from hdkd_dist.runs.folder import METRICS
+
+MAX_LINE = 1 << 20  # bytes of an event, 1 MB
 
 
 def run_folders(words: Sequence[str]) -> list[Path]:
@@ -44,21 +46,31 @@ def read_events(folder: Path) -> tuple[list[dict[str, Any]], int]:
     """
     events: list[dict[str, Any]] = []
     unreadable = 0
-    with (folder / METRICS).open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            event = parse_event(line)
-            if event is None:
-                unreadable += 1
-            else:
-                events.append(event)
+    for line in lines_of(folder / METRICS):
+        event = parse_event(line)
+        if event is None:
+            unreadable += 1
+        else:
+            events.append(event)
     return events, unreadable
 
 
-def parse_event(line: str) -> dict[str, Any] | None:
+def lines_of(file: Path) -> Iterator[bytes]:
+    """Read a file's lines; one longer than ``MAX_LINE`` comes in pieces of that size.
+
+    Raises:
+        OSError: see :func:`open_regular`.
+    """
+    with open_regular(file) as stream:
+        while line := stream.readline(MAX_LINE):
+            yield line
+
+
+def parse_event(line: bytes) -> dict[str, Any] | None:
     """Parse the event that a line holds; None if it holds none."""
     try:
-        event = json.loads(line)
+        event = parse_json(line)
     except ValueError:
         return None
-    whole = isinstance(event, dict) and isinstance(event.get("step"), int) and "event" in event
+    whole = isinstance(event, dict) and type(event.get("step")) is int and "event" in event
     return event if whole else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import textwrap
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hdkd_dist.data.manifest import FILE_NAME, Manifest, read_alone
+from hdkd_dist.files.strict_json import read_json_object
 from hdkd_dist.models import build_from, network_name, spec_of
 from hdkd_dist.models.pretrained import public_weights, take_weights
 from hdkd_dist.runs.folder import CONFIG, WEIGHTS
@@ -29,7 +29,7 @@ def read_run(folder: Path) -> Mapping[str, Any]:
     """
     file = folder / CONFIG
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = read_json_object(file)
         section = config["hdkd"]
         named = (section["data"]["path"], network_name(section["model"]))
         parts = [section["model"].get(key, {}) for key in ("overrides", "kwargs")]
@@ -38,7 +38,7 @@ def read_run(folder: Path) -> Mapping[str, Any]:
         ):
             raise TypeError("config.json names no network and data")
         return config
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         detail = f"config.json lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(
             f"{folder} is not the folder of a run ({detail}): name one that train.py has written"
@@ -66,12 +66,15 @@ def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> n
     model = config["hdkd"]["model"]
     network = build_from(spec_of(model), num_classes)
     try:
-        network.load_state_dict(load_file(file))
+        values = load_file(file)
+        network.load_state_dict(values)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ValueError(
             f"{file} does not hold the weights of {network_name(model)} with {num_classes} classes "
             f"({in_short(error)}): the file is damaged or of another network"
         ) from None
+    if broken := next((name for name in values if not values[name].isfinite().all()), None):
+        raise ValueError(f"{file} holds numbers that are not finite ({broken}): train again")
     return network.eval()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import Any, TypedDict, cast
 
 from torch import Tensor
 
+from hdkd_dist.files.replacing import replace_file
+from hdkd_dist.files.strict_json import read_json_object, to_json
 from hdkd_dist.models import ExitCosts
 from hdkd_dist.models.accuracy import percentages
 from hdkd_dist.runs.folder import RESULTS as FILE_NAME
-from hdkd_dist.runs.folder import replace_file
 
 # Accuracies are in percent: val_* on the validation split without augmentation, the others on the
 # test split. Costs are in millions of multiply-adds (mmac) per image.
@@ -151,11 +151,19 @@ class TrainingRecord(TrainingSpeed):
     steps: int
 
 
+class DataRecord(TypedDict):
+    """Content of the data, by split: its sha256, and when that was last compared (ISO 8601)."""
+
+    sha256: dict[str, str]
+    read_at: dict[str, str]
+
+
 class Results(TypedDict, total=False):
     """Content of ``results.json``: train.py leaves the keys up to "train", evaluate.py adds."""
 
     method: str
     dataset: str
+    data: DataRecord
     preset: str
     seed: int
     world_size: int
@@ -207,10 +215,8 @@ def read_results(folder: Path) -> Results:
     if not file.exists():
         return {}
     try:
-        results = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(results, dict):
-            raise ValueError("it holds no object")
-    except ValueError as error:
+        results = read_json_object(file)
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"{file} is damaged ({error}): move it away and run hdkd_dist/evaluate.py again"
         ) from None
@@ -220,7 +226,7 @@ def read_results(folder: Path) -> Results:
 def update_results(folder: Path, values: Results) -> Results:
     """Add to a run's results, keeping what is there; the file is replaced as a whole."""
     results: Results = {**read_results(folder), **values}
-    replace_file(folder / FILE_NAME, json.dumps(results, indent=1) + "\n")
+    replace_file(folder / FILE_NAME, to_json(results, indent=1) + "\n")
     return results
 
 

@@ -11,6 +11,7 @@ import matplotlib
 matplotlib.use("Agg")  # no display is needed
 from matplotlib import pyplot as plt
 
+from hdkd_dist.files.replacing import replacing
 from hdkd_dist.method.weights import METHODS
 from hdkd_dist.runs import names
 from hdkd_dist.runs.folder import FIGURES
@@ -50,7 +51,8 @@ def draw_accuracy(results: Results, file: Path) -> None:
     axes.margins(x=0.12, y=0.15)
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(file, dpi=150)
+    with replacing(file) as partial:
+        figure.savefig(partial, dpi=150)
     plt.close(figure)
 
 
@@ -75,5 +77,6 @@ def draw_gamma(initial: GammaEntries, steps: Sequence[Mapping[str, Any]], file: 
     axes.set_xlabel("step")
     axes.set_title("loss weights γ: change since the start (initial value in brackets)")
     figure.colorbar(picture, ax=axes, label="γ − γ₀")
-    figure.savefig(file, dpi=150)
+    with replacing(file) as partial:
+        figure.savefig(partial, dpi=150)
     plt.close(figure)

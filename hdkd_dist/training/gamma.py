@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from hdkd_dist.config.deepspeed import look_ahead_for
 from hdkd_dist.config.settings import Settings
 from hdkd_dist.distributed import ranks
+from hdkd_dist.files.strict_json import read_json
 from hdkd_dist.method.algorithm import Algorithm, Engine
 from hdkd_dist.method.functional import Prepare
 from hdkd_dist.method.hypergradient import Mean
@@ -109,7 +109,7 @@ def learned_weights(path: Path, num_exits: int) -> Tensor:
     """
     file = path / RESULTS if path.is_dir() else path
     try:
-        gamma: GammaEntries = json.loads(file.read_text(encoding="utf-8"))["gamma"]
+        gamma: GammaEntries = read_json(file)["gamma"]
         ce, kd = torch.tensor(gamma["ce"]), torch.tensor(gamma["kd"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from hdkd_dist.config.load import Config
@@ -18,11 +17,15 @@ from hdkd_dist.data.local_copy import make_local_copy, read_local_copy
 from hdkd_dist.data.manifest import EMBEDDED, Manifest, data_folder, read_manifest
 from hdkd_dist.data.manifest import write as write_manifest
 from hdkd_dist.data.preparing.digits import prepare_digits
+from hdkd_dist.data.verified import verify_content
 from hdkd_dist.distributed import ranks
 from hdkd_dist.distributed.allocation import keep_freed_memory
 from hdkd_dist.distributed.devices import describe_device, device_line, set_rounding
 from hdkd_dist.distributed.signals import StopRequests
 from hdkd_dist.distributed.watchdog import ProgressMark, Watchdog
+from hdkd_dist.files.replacing import replace_file
+from hdkd_dist.files.strict_json import to_json
+from hdkd_dist.files.tensors import write_tensors
 from hdkd_dist.method.objective import LossLayout
 from hdkd_dist.models import exit_costs, network_name
 from hdkd_dist.runs.folder import (
@@ -34,6 +37,7 @@ from hdkd_dist.runs.folder import (
     check_seen,
     hold,
     rename_aside,
+    what_is_left,
 )
 from hdkd_dist.runs.results import Results, exit_rows, table, update_results
 from hdkd_dist.training.build import Run, build_run
@@ -56,25 +60,59 @@ from hdkd_dist.training.trainer import evaluate, train
 
 def finish(
     run: Run,
-    manifest: Manifest,
+    data: VerifiedData,
     progress: Progress,
     test: Tensor | None,
     reporter: Reporter,
     folder: Path,
 ) -> None:
-    """Write weights, results and pictures; collective."""
-    network = run.engine.module
-    state = network_state(network)
+    """Write weights, results and pictures; collective.
+
+    Raises:
+        ValueError: if they cannot be written; the checkpoints are as they were.
+    """
+    state = network_state(run.engine.module)
     replicas = ranks.gather_from_ranks(run.weights.gamma)
-    if ranks.rank() != 0:
-        return
-    save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
+    with ranks.agreement():
+        if ranks.rank() == 0:
+            try:
+                write_end(run, data, progress, test, reporter, folder, state, replicas)
+            except OSError as error:
+                raise ValueError(
+                    f"{folder} cannot be written ({error.strerror}): mend that, and the same "
+                    "command with --resume auto goes on from the last checkpoint"
+                ) from None
+
+
+def write_end(
+    run: Run,
+    data: VerifiedData,
+    progress: Progress,
+    test: Tensor | None,
+    reporter: Reporter,
+    folder: Path,
+    state: Mapping[str, Tensor],
+    replicas: Tensor,
+) -> None:
+    """Write what :func:`finish` has collected from all ranks; rank 0.
+
+    Args:
+        run, data, progress, test, reporter, folder: see there.
+        state: θ and the running statistics, by name.
+        replicas: γ of each rank, [R, n].
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    network = run.engine.module
+    write_tensors(state, folder / WEIGHTS)
     costs = exit_costs(network, run.image_size)
     rows = exit_rows(costs, progress.evaluated, test)
     settings = run.settings
     results: Results = {
         "method": settings.method,
-        "dataset": manifest.name,
+        "dataset": data.manifest.name,
+        "data": {"sha256": data.manifest.identity, "read_at": dict(data.read_at)},
         "preset": network_name(settings.model.model_dump()),
         "seed": settings.run.seed,
         "world_size": run.share.world_size,
@@ -128,7 +166,8 @@ def execute(
             print(device_line(device), flush=True)
         if ranks.rank() == 0 and ranks.world_size() > 1:
             print(watchdog.summary, flush=True)
-        manifest = open_data(config.hdkd.data)
+        data = open_data(config.hdkd.data)
+        manifest = data.manifest
         start = ranks.from_leader(
             lambda: find_start(folder, resume, resume_changed, config, manifest)
         )
@@ -138,35 +177,51 @@ def execute(
             return
         run = build_run(config, manifest, device, fresh=start.checkpoint is None)
         try:
-            train_and_report(config, run, manifest, folder, start, requests, watchdog.mark)
+            train_and_report(config, run, data, folder, start, requests, watchdog.mark)
         except Stopped as stop:
             if ranks.rank() == 0:
                 print(stop.text, file=sys.stderr, flush=True)
             raise
 
 
-def open_data(settings: DataSettings) -> Manifest:
-    """Open the run's data set, prepared or copied to this node where that is asked; collective."""
+@dataclass(frozen=True)
+class VerifiedData:
+    """A run's data, and when each split's file was read and found as it was prepared."""
+
+    manifest: Manifest
+    read_at: Mapping[str, str]  # split → ISO 8601; known to rank 0
+
+
+def open_data(settings: DataSettings) -> VerifiedData:
+    """Open the run's data set, prepared or copied to this node where that is asked; collective.
+
+    Its content is compared with the manifest's sha256: by rank 0, or on each node its own copy.
+    """
     folder = data_folder(settings.path)
     with ranks.agreement():
         if settings.path == EMBEDDED and ranks.local_rank() == 0:
             prepare_digits(folder)
     with ranks.agreement():
         manifest = read_manifest(folder)
-    if settings.local_copy is None:
-        return manifest
-    local = Path(settings.local_copy)
+    if settings.local_copy is not None:
+        local = Path(settings.local_copy)
+        with ranks.agreement():
+            if ranks.local_rank() == 0:  # once per node
+                make_local_copy(manifest, local)
+        with ranks.agreement():
+            manifest = read_local_copy(manifest, local)
     with ranks.agreement():
-        if ranks.local_rank() == 0:  # once per node
-            make_local_copy(manifest, local)
-    with ranks.agreement():
-        return read_local_copy(manifest, local)
+        read_at = verify_content(manifest) if ranks.rank() == 0 else {}
+    if ranks.rank() == 0:
+        first = min(read_at.values())
+        print(f"data {manifest.folder}: sha256 as prepared (read {first})", flush=True)
+    return VerifiedData(manifest, read_at)
 
 
 def train_and_report(
     config: Config,
     run: Run,
-    manifest: Manifest,
+    data: VerifiedData,
     folder: Path,
     start: Start,
     requests: StopRequests,
@@ -175,7 +230,7 @@ def train_and_report(
     """Train, evaluate and write everything down; collective."""
     leader = ranks.rank() == 0
     with ranks.agreement():
-        lock = open_folder(folder, config, manifest, start) if leader else None
+        lock = open_folder(folder, config, data.manifest, start) if leader else None
     with ranks.agreement():
         check_seen(folder)
     progress, records = begin(run, start)
@@ -187,7 +242,7 @@ def train_and_report(
             tracker = Tracker(folder, config.hdkd.run, config.as_json(), wandb_id)
     identity = RunIdentity(
         config=config.as_json(),
-        data=manifest.identity,
+        data=data.manifest.identity,
         records=tracker.sync if tracker else dict,
     )
     sharded = config.deepspeed.get("zero_optimization", {}).get("stage", 0) > 0
@@ -200,7 +255,7 @@ def train_and_report(
             train(run, progress, reporter, saver)
             test = evaluate(run, run.readers.test, saver) if run.settings.run.test else None
             mark.move("finishing")
-            finish(run, manifest, progress, test, reporter, folder)
+            finish(run, data, progress, test, reporter, folder)
     finally:
         reporter.close()
         if lock is not None:
@@ -223,7 +278,7 @@ def open_folder(folder: Path, config: Config, manifest: Manifest, start: Start) 
     Returns:
         A file that reserves the folder for this process while it is open.
     """
-    if not start.in_place and (folder / CONFIG).exists():
+    if not start.in_place and what_is_left(folder):
         hold(folder).close()  # no other process is training it
         aside = rename_aside(folder, "old")
         print(f"{folder} held an earlier run, which is now {aside}")
@@ -233,8 +288,7 @@ def open_folder(folder: Path, config: Config, manifest: Manifest, start: Start) 
         if start.in_place:
             continue_folder(folder, start)
         (folder / WEIGHTS.parent).mkdir(parents=True, exist_ok=True)
-        text = json.dumps(config.as_json(), indent=2) + "\n"
-        (folder / CONFIG).write_text(text, encoding="utf-8")
+        replace_file(folder / CONFIG, to_json(config.as_json(), indent=2) + "\n")
         write_manifest(manifest, folder)
     except OSError as error:
         raise ValueError(

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any, Literal
 
 from tqdm import tqdm
 
 from hdkd_dist.config.settings import RunSettings
+from hdkd_dist.files.strict_json import to_json
 from hdkd_dist.runs.metrics import METRICS
 
 WANDB_TIMEOUT = 30  # seconds until a run goes on offline
+
+
+def open_for_appending(file: Path) -> FileIO:
+    """Open a file of this run's, unbuffered; one that is a link is not ours: ``OSError``."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    return FileIO(os.open(file, flags, 0o666), "ab")
 
 
 class Tracker:
@@ -31,7 +38,8 @@ class Tracker:
         config: Mapping[str, Any],
         wandb_id: str | None = None,
     ):
-        self._metrics = (folder / METRICS).open("ab", buffering=0)
+        self._file = folder / METRICS
+        self._metrics = open_for_appending(self._file)
         self._waiting = b""
         self._wandb = start_wandb(folder, settings, config, wandb_id)
 
@@ -42,14 +50,14 @@ class Tracker:
             event: what happened, such as "step" or "epoch".
             values: names with "/" for groups, as W&B has them; ``step`` counts optimiser steps.
         """
-        line = json.dumps({"event": event, **values}, allow_nan=False) + "\n"
+        line = to_json({"event": event, **values}) + "\n"
         told = bool(self._waiting)
         self._waiting += line.encode()
         try:
             self._write()
         except OSError as error:
             if not told:
-                warn(f"{self._metrics.name} cannot be written ({error.strerror}): kept in memory")
+                warn(f"{self._file} cannot be written ({error.strerror}): kept in memory")
         self._log(dict(values))
 
     def _write(self) -> None:
@@ -98,7 +106,7 @@ class Tracker:
             self._write()
         except OSError as error:
             raise ValueError(
-                f"{self._metrics.name} cannot be written ({error.strerror}): free some space and "
+                f"{self._file} cannot be written ({error.strerror}): free some space and "
                 "start again with --resume auto"
             ) from None
         self._metrics.close()

@@ -1,15 +1,14 @@
-"""A run's folder: one process has it, names are freed, files are replaced as a whole."""
+"""A run's folder: one process has it, names are freed, what is left of a run is seen."""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 
 import pytest
 
 from hdkd_dist.runs import folder as folders
-from hdkd_dist.runs.folder import CONFIG, check_seen, hold, rename_aside, replace_file
+from hdkd_dist.runs.folder import CONFIG, check_seen, hold, rename_aside
 
 
 def test_a_folder_is_held_by_one_process_at_a_time(tmp_path):
@@ -26,22 +25,6 @@ def test_the_first_free_name_is_taken(tmp_path):
     for number in (1, 2):
         (tmp_path / "run").mkdir()
         assert rename_aside(tmp_path / "run", "old") == tmp_path / f"run.old-{number}"
-
-
-def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
-    file = tmp_path / "results.json"
-    replace_file(file, "first")
-    replace_file(file, "second")
-    assert file.read_text() == "second"
-    assert os.listdir(tmp_path) == ["results.json"]
-
-    def full(_):
-        raise OSError("no space left")
-
-    monkeypatch.setattr(folders.os, "fsync", full)
-    with pytest.raises(OSError, match="no space"):
-        replace_file(file, "third")
-    assert file.read_text() == "second"
 
 
 def test_a_rank_waits_until_it_sees_the_folder(tmp_path, monkeypatch):

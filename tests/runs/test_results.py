@@ -31,7 +31,7 @@ def test_keys_are_added_and_none_is_dropped(tmp_path):
     update_results(tmp_path, {"seed": 2})
     assert json.loads((tmp_path / "results.json").read_text()) == {"method": "hdkd", "seed": 2}
     (tmp_path / "results.json").write_text("[1]")
-    with pytest.raises(ValueError, match=r"is damaged .it holds no object.: move it away"):
+    with pytest.raises(ValueError, match=r"is damaged .it holds no JSON object.: move it away"):
         update_results(tmp_path, {"seed": 3})
 
 

@@ -15,6 +15,7 @@ from hdkd_dist.data import manifest as manifests
 from hdkd_dist.data.manifest import ImageFormat, Manifest, Split, read_manifest
 from hdkd_dist.data.preparing.beton import FieldOptions, Samples
 from hdkd_dist.data.staging import publish, staging_folder
+from hdkd_dist.data.verified import remember
 
 LARGE_SHARE = 0.25  # of the images, for meta-validation
 
@@ -182,7 +183,9 @@ def write_data_set(
     finished = find_finished(out, job)
     if finished is None:
         raise ValueError(f"{out} was removed while it was being written: start again")
-    if not published:
+    if published:
+        remember(finished)
+    else:
         print(f"{out} was prepared by another process meanwhile: using that one")
     return finished
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
-import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -23,12 +21,14 @@ import torch
 
 from hdkd_dist.data.manifest import sha256_of
 from hdkd_dist.data.staging import publish
-from hdkd_dist.runs.folder import rename_aside, replace_file
+from hdkd_dist.files.replacing import replace_file
+from hdkd_dist.files.strict_json import read_json_object, to_json
+from hdkd_dist.runs.folder import STEP, checkpoints_in, rename_aside
 
 FORMAT = 1
 MANIFEST = "checkpoint.json"
-NAME = re.compile(r"step-(\d{8,})(-evaluated)?")
 PARTIAL = ".partial"
+POINTERS = ("latest", "best")  # files beside the checkpoints, each with the name of one
 
 
 class Damaged(ValueError):
@@ -78,12 +78,10 @@ def name_of(step: int, evaluated: bool) -> str:
     return f"step-{step:08d}" + ("-evaluated" if evaluated else "")
 
 
-def folders(checkpoints: Path) -> list[Path]:
-    """List all checkpoints in a run's folder of checkpoints, the oldest first."""
-    if not checkpoints.is_dir():
-        return []
-    matches = [(NAME.fullmatch(path.name), path) for path in checkpoints.iterdir()]
-    return [path for *_, path in sorted((int(m[1]), path.name, path) for m, path in matches if m)]
+def step_of(folder: Path) -> int | None:
+    """Read the step from the name of a checkpoint's folder; None for another name."""
+    match = STEP.fullmatch(folder.name)
+    return int(match[1]) if match else None
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -94,13 +92,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         Unreadable: if the file system fails, or the checkpoint is another version's.
     """
     try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        content = read_json_object(folder / MANIFEST)
         if content.pop("sha256") != sha256_of_json(content):
             raise Damaged(f"{folder} is damaged: {MANIFEST} has been changed")
         if content.pop("format") != FORMAT:
             raise Unreadable(f"{folder} was written by another version of this project")
         files = {name: FileChecksum(**entry) for name, entry in content.pop("files").items()}
-        return Checkpoint(folder=folder, files=files, **content)
+        checkpoint = Checkpoint(folder=folder, files=files, **content)
+        check_names(checkpoint)
+        return checkpoint
     except (Damaged, Unreadable):
         raise
     except OSError as error:
@@ -111,16 +111,45 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 def sha256_of_json(content: Mapping[str, Any]) -> str:
     """Hash a JSON object, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(to_json(content, sort_keys=True).encode()).hexdigest()
+
+
+def check_names(checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint under another step's name, and files that lie elsewhere.
+
+    Raises:
+        Damaged: naming the fault.
+    """
+    folder, named = checkpoint.folder, step_of(checkpoint.folder)
+    if named not in (None, checkpoint.step):
+        raise Damaged(f"{folder} is damaged: it is the checkpoint of step {checkpoint.step}")
+    for name in checkpoint.files:
+        if name != Path(name).name:
+            raise Damaged(f"{folder} is damaged: {MANIFEST} lists {name!r}, which lies elsewhere")
+
+
+def check_nothing_added(checkpoint: Checkpoint) -> None:
+    """Refuse files that were not written with a checkpoint: DeepSpeed would unpickle them.
+
+    Raises:
+        Damaged: naming the first.
+    """
+    found = {path.name for path in checkpoint.folder.iterdir() if path.suffix == ".pt"}
+    if added := sorted(found - checkpoint.files.keys()):
+        raise Damaged(
+            f"{checkpoint.folder} is damaged: {MANIFEST} does not list {added[0]}, which was not "
+            "written with it"
+        )
 
 
 def verify_checkpoint(checkpoint: Checkpoint) -> None:
     """Read every file of a checkpoint and compare its sha256.
 
     Raises:
-        Damaged: naming the first file that is missing, truncated or changed.
+        Damaged: naming the first file that is missing, truncated, changed or not listed.
         Unreadable: if the file system fails.
     """
+    check_nothing_added(checkpoint)
     for name, written in checkpoint.files.items():
         file = checkpoint.folder / name
         try:
@@ -160,7 +189,7 @@ def start_writing(folder: Path) -> None:
 def clean(checkpoints: Path) -> None:
     """Remove what is not complete, as far as the file system lets it go."""
     for left in checkpoints.glob(f".*{PARTIAL}"):
-        if left.is_dir():
+        if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
         else:
             with contextlib.suppress(OSError):
@@ -177,7 +206,7 @@ def complete(checkpoint: Checkpoint) -> None:
     del content["folder"]
     partial = partial_of(checkpoint.folder)
     content["sha256"] = sha256_of_json(content)  # of itself
-    (partial / MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (partial / MANIFEST).write_text(to_json(content, indent=1) + "\n", encoding="utf-8")
     if not publish(partial, checkpoint.folder):
         raise FileExistsError(0, "is in the way", str(checkpoint.folder))
     point("latest", checkpoint.folder)
@@ -188,9 +217,13 @@ def point(pointer: str, folder: Path) -> None:
     replace_file(folder.parent / pointer, folder.name)
 
 
-def rotate(checkpoints: Path, keep: int) -> None:
-    """Remove all but the last ``keep`` checkpoints and the best; ``best`` names that one."""
-    found = folders(checkpoints)
+def rotate(checkpoints: Path, keep: int, step: int) -> None:
+    """Remove all but the last ``keep`` checkpoints and the best; ``best`` names that one.
+
+    Checkpoints beyond ``step``, where the run stands now, are not its own: they do not count and
+    are not removed.
+    """
+    found = [path for path in checkpoints_in(checkpoints) if (step_of(path) or 0) <= step]
     best = best_of(found)
     if best is not None:
         point("best", best.folder)

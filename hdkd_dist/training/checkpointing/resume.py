@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import ValidationError
 
@@ -15,13 +13,25 @@ from hdkd_dist.config.load import SECTION, Config
 from hdkd_dist.config.settings import Settings, without_retired
 from hdkd_dist.data.manifest import Manifest
 from hdkd_dist.distributed import ranks
-from hdkd_dist.runs.folder import CHECKPOINTS, CONFIG, METRICS, RESULTS, WEIGHTS, hold
+from hdkd_dist.files.replacing import replacing
+from hdkd_dist.files.strict_json import open_regular
+from hdkd_dist.runs.folder import (
+    CHECKPOINTS,
+    CONFIG,
+    METRICS,
+    RESULTS,
+    WEIGHTS,
+    checkpoints_in,
+    hold,
+    what_is_left,
+)
+from hdkd_dist.runs.metrics import parse_event
 from hdkd_dist.runs.names import flatten
 from hdkd_dist.runs.network import read_run
 from hdkd_dist.training.checkpointing.files import (
+    POINTERS,
     Checkpoint,
     Damaged,
-    folders,
     read_checkpoint,
     set_aside,
     verify_checkpoint,
@@ -149,12 +159,19 @@ def find_start(
     """
     if resume == "never":
         return Start()
-    if (folder / CONFIG).exists():
+    left = what_is_left(folder)
+    if left:
         hold(folder).close()  # no other process is training it
     if resume == "auto":
-        if not (folder / CONFIG).exists():
+        if not left:
             return Start()
-        if not folders(folder / CHECKPOINTS):
+        if not checkpoints_in(folder / CHECKPOINTS):
+            if not (folder / CONFIG).exists():
+                raise ValueError(
+                    f"{folder} holds {', '.join(left)} of an earlier run, but neither {CONFIG} nor "
+                    "a checkpoint to go on from: choose another --out, or --resume never, which "
+                    "moves it aside"
+                )
             if is_finished(folder):
                 check_same(folder, config)
                 return Start(finished=True)
@@ -194,7 +211,7 @@ def newest(checkpoints: Path) -> Checkpoint:
         Unreadable: if the file system fails; nothing is set aside then.
     """
     damage: list[tuple[Path, Damaged]] = []
-    for folder in reversed(folders(checkpoints)):
+    for folder in reversed(checkpoints_in(checkpoints)):
         try:
             checkpoint = read_checkpoint(folder)
             verify_checkpoint(checkpoint)
@@ -212,11 +229,18 @@ def newest(checkpoints: Path) -> Checkpoint:
 def checkpoint_at(path: Path) -> Checkpoint:
     """Find the checkpoint at ``path``, or the newest of the run there.
 
+    Args:
+        path: of a checkpoint, of a run or its folder of checkpoints, or of the file ``latest`` or
+            ``best`` there, which names one.
+
     Raises:
         ValueError: if there is none, or it is damaged.
     """
-    if folders(path / CHECKPOINTS):
-        return newest(path / CHECKPOINTS)
+    for checkpoints in (path / CHECKPOINTS, path):
+        if checkpoints_in(checkpoints):
+            return newest(checkpoints)
+    if path.name in POINTERS and path.is_file():
+        path = path.with_name(path.read_text(encoding="utf-8", errors="replace").strip())
     if not path.is_dir():
         raise ValueError(
             f"--resume {path}: there is no such folder; give auto, never, the folder of a run or "
@@ -231,10 +255,10 @@ def is_finished(folder: Path) -> bool:
     """Tell whether the run in ``folder`` has come to its end."""
     try:
         lines = (folder / METRICS).read_bytes().splitlines()
-        last = json.loads(lines[-1])
-    except (OSError, IndexError, ValueError):
+    except OSError:
         return False
-    return last["event"] == "end" and (folder / RESULTS).exists()
+    last = parse_event(lines[-1]) if lines else None
+    return last is not None and last["event"] == "end" and (folder / RESULTS).exists()
 
 
 def continue_folder(folder: Path, start: Start) -> None:
@@ -245,7 +269,7 @@ def continue_folder(folder: Path, start: Start) -> None:
     """
     (folder / RESULTS).unlink(missing_ok=True)
     (folder / WEIGHTS).unlink(missing_ok=True)
-    found = folders(folder / CHECKPOINTS)
+    found = checkpoints_in(folder / CHECKPOINTS)
     by_age = [path.name for path in found]
     later = by_age.index(start.checkpoint.name) + 1 if start.checkpoint else 0
     for path in found[later:]:
@@ -260,9 +284,14 @@ def continue_metrics(folder: Path, start: Start, size: int) -> None:
         return
     source = file if start.in_place else start.checkpoint.parents[1] / METRICS
     check_metrics(source, size)
-    if source != file:
-        file.write_bytes(source.read_bytes()[:size])
-    os.truncate(file, size)
+    with open_regular(source) as records, replacing(file) as partial, partial.open("wb") as kept:
+        copy_start(records, kept, size)
+
+
+def copy_start(source: BinaryIO, target: BinaryIO, size: int) -> None:
+    """Copy the first ``size`` bytes."""
+    while size and (block := source.read(min(size, 1 << 20))):
+        size -= target.write(block)
 
 
 def check_metrics(file: Path, size: int) -> None:

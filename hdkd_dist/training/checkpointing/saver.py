@@ -15,6 +15,7 @@ from hdkd_dist.distributed.ranks import NOTHING, SAVE, DelayedMax
 from hdkd_dist.distributed.signals import LOST, STOPPED, StopRequests
 from hdkd_dist.distributed.watchdog import ProgressMark
 from hdkd_dist.models.accuracy import percentages
+from hdkd_dist.runs.folder import checkpoints_in
 from hdkd_dist.training.build import Run
 from hdkd_dist.training.checkpointing import files
 from hdkd_dist.training.checkpointing.state import write_snapshot
@@ -93,7 +94,7 @@ class Saver:
         return self.requests.received or (SAVE if due else NOTHING)
 
     def _stop(self, number: int) -> None:
-        found = files.folders(self.folder)
+        found = checkpoints_in(self.folder)
         kept = f"the last checkpoint is {found[-1]}" if found else "there is no checkpoint"
         # What could not be saved is lost work: a job must not be requeued for that without end.
         saved = self.progress.step == self._saved_step
@@ -107,7 +108,7 @@ class Saver:
         """Save after an evaluation if it was the best so far."""
 
         def worth_it() -> bool:
-            best = files.best_of(files.folders(self.folder))
+            best = files.best_of(checkpoints_in(self.folder))
             better = best is None or best.validation is None or best.validation < self._validation
             return better and time.monotonic() - self._tried >= BEST_PAUSE * self._cost
 
@@ -155,7 +156,7 @@ class Saver:
             fault = ranks.leader_tries(lambda: files.complete(written))
         if fault is None:
             self._saved_step = step
-            kept = ranks.leader_tries(lambda: files.rotate(self.folder, self.settings.keep))
+            kept = ranks.leader_tries(lambda: files.rotate(self.folder, self.settings.keep, step))
             if kept is not None and ranks.rank() == 0:
                 warn(f"{folder} is written, but older ones were not removed ({first_line(kept)})")
         elif ranks.rank() == 0:
@@ -165,7 +166,7 @@ class Saver:
         self.mark.move("computing")
 
     def _complain(self, step: int, fault: str) -> None:
-        found = files.folders(self.folder)
+        found = checkpoints_in(self.folder)
         kept = f"the last one is {found[-1].name}" if found else "there is none yet"
         warn(
             f"no checkpoint could be written at step {step} ({first_line(fault)}): "

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hdkd_dist.runs.folder import checkpoints_in
 from hdkd_dist.training.checkpointing import files
 from hdkd_dist.training.checkpointing.files import (
     Checkpoint,
@@ -56,7 +57,7 @@ def test_what_was_written_is_read_and_latest_names_it(tmp_path):
 def test_evaluated_checkpoint_comes_after_the_one_of_the_same_step(tmp_path):
     for step, validation in ((100_000_000, 50.0), (17, 40.0), (17, None)):
         write(tmp_path, step, validation)
-    found = [path.name for path in files.folders(tmp_path)]
+    found = [path.name for path in checkpoints_in(tmp_path)]
     assert found == ["step-00000017", "step-00000017-evaluated", "step-100000000-evaluated"]
 
 
@@ -102,7 +103,7 @@ def test_file_system_that_fails_is_no_damage(tmp_path, file):
 def test_last_ones_and_the_best_are_kept(tmp_path):
     for step, validation in enumerate([None, 40.0, None, 60.0, 55.0, None, None], start=1):
         write(tmp_path, step, validation)
-        files.rotate(tmp_path, keep=2)
+        files.rotate(tmp_path, keep=2, step=99)
     best = "step-00000004-evaluated"
     assert names(tmp_path) == ["best", "latest", best, "step-00000006", "step-00000007"]
     assert (tmp_path / "best").read_text() == best

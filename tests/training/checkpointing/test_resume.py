@@ -6,11 +6,11 @@ import json
 from dataclasses import replace
 
 import pytest
-import torch
 from test_files import write
 
 from hdkd_dist.config.load import load_config
 from hdkd_dist.data.manifest import Manifest, Split
+from hdkd_dist.runs.folder import WEIGHTS, checkpoints_in
 from hdkd_dist.training.checkpointing import files
 from hdkd_dist.training.checkpointing.files import read_checkpoint
 from hdkd_dist.training.checkpointing.resume import (
@@ -49,8 +49,6 @@ def run(tmp_path):
         partial = replace(found, config=config, folder=folder / "checkpoints" / "other")
         files.remove(found.folder)
         files.start_writing(partial.folder)
-        for name in found.files:
-            torch.save({}, files.partial_of(partial.folder) / name)
         files.complete(replace(partial, files={}))
         partial.folder.rename(found.folder)
     (folder / "config.json").write_text(json.dumps(config))
@@ -72,7 +70,7 @@ def test_auto_goes_on_from_the_newest_and_begins_where_nothing_is(run, tmp_path)
 
 
 def test_run_that_was_killed_before_its_first_checkpoint_begins_in_place(run, capsys):
-    for folder in files.folders(run / "checkpoints"):
+    for folder in checkpoints_in(run / "checkpoints"):
         files.remove(folder)
     assert start(run) == Start(in_place=True)
     assert "has no checkpoint yet: it starts from the beginning" in capsys.readouterr().out
@@ -85,9 +83,31 @@ def test_path_of_a_checkpoint_or_of_a_run(run, tmp_path):
     assert start(run, str(older)) == Start(older, 1, in_place=True)
     branch = tmp_path / "branch"
     assert start(branch, str(run)) == Start(run / "checkpoints/step-00000008", 1)
-    for wrong in ("nowhere", str(run / "checkpoints")):
-        with pytest.raises(ValueError, match=r"nowhere|damaged"):
+    assert start(run, str(run / "checkpoints")).checkpoint == run / "checkpoints/step-00000008"
+    (run / "checkpoints/best").write_text("step-00000004")
+    assert start(run, str(run / "checkpoints/best")) == Start(older, 1, in_place=True)
+    (run / "checkpoints/latest").write_text("step-00000012")
+    for wrong in ("nowhere", str(run / "checkpoints/latest"), str(tmp_path)):
+        with pytest.raises(ValueError, match=r"there is no such folder|damaged"):
             start(run, wrong)
+
+
+@pytest.mark.parametrize("lost", ["config.json", "metrics.jsonl", "results.json"])
+def test_no_single_file_tells_whether_a_run_is_there(run, lost, tmp_path):
+    """Its configuration is in its checkpoints, too: it goes on, and never begins in silence."""
+    (run / lost).unlink(missing_ok=True)
+    assert start(run) == Start(run / "checkpoints/step-00000008", 1, in_place=True)
+    with pytest.raises(ValueError, match=r"hdkd.gamma.lr 0.001 → 0.5; go on all the same with"):
+        start(run, hdkd__gamma__lr=0.5)
+
+
+@pytest.mark.parametrize("left", ["metrics.jsonl", "results.json", str(WEIGHTS)])
+def test_what_is_left_without_configuration_and_checkpoints_is_not_overwritten(tmp_path, left):
+    (tmp_path / "run" / left).parent.mkdir(parents=True)
+    (tmp_path / "run" / left).write_text("{}")
+    with pytest.raises(ValueError, match=rf"holds {left} of an earlier run, .*--resume never"):
+        start(tmp_path / "run")
+    assert start(tmp_path / "run", "never") == Start()
 
 
 def test_finished_run_has_nothing_left_to_do(run):
@@ -113,7 +133,7 @@ def test_all_differences_are_listed(run):
 
 
 def test_finished_run_stays_finished_without_its_checkpoints(run):
-    for folder in files.folders(run / "checkpoints"):
+    for folder in checkpoints_in(run / "checkpoints"):
         files.remove(folder)
     (run / "results.json").write_text("{}")
     with (run / "metrics.jsonl").open("a") as file:
@@ -196,7 +216,7 @@ def test_folder_is_put_back_to_its_checkpoint(run):
     (run / "results.json").write_text("{}")  # of an earlier end
     continue_folder(run, older)
     assert not (run / "results.json").exists()
-    names = [path.name for path in files.folders(run / "checkpoints")]
+    names = [path.name for path in checkpoints_in(run / "checkpoints")]
     assert names == ["step-00000004"]
     assert (run / "checkpoints/step-00000008.aside-1").exists()
     size = len('{"event": "step", "step": 0}\n') * 5

@@ -18,7 +18,7 @@ from hdkd_dist.distributed.watchdog import ProgressMark
 
 def save(folder, blocked):
     """Save three times; the names of the checkpoints and what was said."""
-    from hdkd_dist.training.checkpointing.files import folders
+    from hdkd_dist.runs.folder import checkpoints_in
     from hdkd_dist.training.checkpointing.saver import RunIdentity, Saver
 
     folder = Path(folder)
@@ -35,12 +35,13 @@ def save(folder, blocked):
                 (folder / "best/older").mkdir(parents=True)
             progress.step = step
             saver.save(validation=float(step))
-    return [path.name for path in folders(folder)], said.getvalue()
+    return [path.name for path in checkpoints_in(folder)], said.getvalue()
 
 
 def attend(folder, minutes, steps, pause):
     """The steps of the checkpoints of a training that is slow."""
-    from hdkd_dist.training.checkpointing.files import folders, read_checkpoint
+    from hdkd_dist.runs.folder import checkpoints_in
+    from hdkd_dist.training.checkpointing.files import read_checkpoint
     from hdkd_dist.training.checkpointing.saver import RunIdentity, Saver
 
     folder = Path(folder)
@@ -52,7 +53,7 @@ def attend(folder, minutes, steps, pause):
         training.progress.step = step
         time.sleep(pause)
         saver.after_step()
-    return [read_checkpoint(path).step for path in folders(folder)]
+    return [read_checkpoint(path).step for path in checkpoints_in(folder)]
 
 
 def test_a_save_that_is_due_is_made_once(tmp_path):
