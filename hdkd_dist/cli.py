@@ -50,9 +50,27 @@ def run(main: Callable[..., None], arguments: Sequence[str] | None = None) -> No
     except BrokenPipeError:
         if not reader_has_left(sys.stdout.fileno()):  # some other pipe: a bug
             raise
-        # else Python would complain once more when it flushes what is left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         sys.exit(1)
+    except OSError as error:
+        if error.filename is not None or not output_fails():
+            raise
+        discard_output()
+        fail(ValueError(f"what is printed cannot be written to stdout ({error.strerror})"))
+
+
+def output_fails() -> bool:
+    """Try whether stdout takes another line's end; it does not where its disk is full."""
+    try:
+        print(flush=True)
+    except OSError:
+        return True
+    return False
+
+
+def discard_output() -> None:
+    """Send what is left for stdout nowhere; Python would complain once more when it flushes it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def reader_has_left(file: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,13 +22,16 @@ def main(runs: Sequence[str], out: str = "report.html") -> None:
 
     found = read_runs(run_folders([runs] if isinstance(runs, str) else runs))
     file = Path(str(out))
-    page = render(found)
+    page = render(found).encode("utf-8", "backslashreplace")  # JSON may hold half characters
+    for run in found:
+        for note in run.notes:
+            print(f"note: {run.name}: {note}", file=sys.stderr)
     try:
-        file.write_text(page, encoding="utf-8")
+        file.write_bytes(page)
     except OSError as error:
         raise ValueError(f"cannot write {file}: {error}; choose another --out") from None
     finished = sum(run.finished for run in found)
-    print(f"{file}: runs {len(found)}, finished {finished}; {len(page.encode()) / 1e6:.1f} MB")
+    print(f"{file}: runs {len(found)}, finished {finished}; {len(page) / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

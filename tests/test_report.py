@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -70,3 +71,53 @@ def test_bad_words_are_one_line_and_status_2(folder, monkeypatch, capsys, words,
     error = capsys.readouterr().err
     assert error.startswith(f"error: {message}")
     assert error.count("\n") == 1
+
+
+def nest(file):
+    file.write_text("[" * 100_000)
+
+
+def replace_by_pipe(file):
+    file.unlink()
+    os.mkfifo(file)
+
+
+BAD = {
+    "deep": ("results.json", nest, "results.json cannot be read (it is nested deeper than 64"),
+    "pipe": ("results.json", replace_by_pipe, "results.json cannot be read (no regular file)"),
+    "nan": (
+        "config.json",
+        lambda file: file.write_text('{"hdkd": {"run": {"seed": NaN}}}'),
+        "config.json cannot be read (hdkd.run.seed is nan",
+    ),
+    "noise": (
+        "metrics.jsonl",
+        lambda file: file.write_bytes(bytes(range(256)) * 9000),  # 2 MB, few line ends
+        "of metrics.jsonl are cut or damaged",
+    ),
+    "surrogate": (
+        "results.json",
+        lambda file: file.write_text(file.read_text().replace('"digits"', '"\\ud800"')),
+        None,
+    ),
+    os.fsdecode(b"na\xefve"): ("config.json", os.unlink, "config.json is missing"),
+}
+
+
+def test_bad_runs_are_named_and_do_not_keep_the_good_one_from_the_page(tmp_path, capsys):
+    record_run(tmp_path / "good")
+    for name, (file, damage, _) in BAD.items():
+        shutil.copytree(tmp_path / "good", tmp_path / name)
+        damage(tmp_path / name / file)
+    page = tmp_path / "page.html"
+    cli.run(report.main, ["--runs", *map(str, tmp_path.iterdir()), f"--out={page}"])
+    said = capsys.readouterr()
+    assert said.out.startswith(f"{page}: runs 7, finished 5; ")
+    notes = dict(line[len("note: ") :].split(": ", 1) for line in said.err.splitlines())
+    expected = {os.fsencode(n).decode("utf-8", "backslashreplace"): BAD[n][2] for n in BAD}
+    assert notes.keys() == expected.keys() - {"surrogate"}
+    for name, note in notes.items():
+        assert expected[name] in note
+    html = page.read_text(encoding="utf-8")
+    assert "good" in html
+    assert r"na\xefve" in html

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -256,6 +257,8 @@ def require_runtime(name: str) -> None:
 def files_in(images: Path) -> list[Path]:
     """List all files below a folder that are not hidden, by name; or the one file.
 
+    Links to folders are followed; a folder that is reached in several ways is read once.
+
     Raises:
         ValueError: if there is none.
     """
@@ -263,15 +266,17 @@ def files_in(images: Path) -> list[Path]:
         raise ValueError(f"{images} does not exist: give a folder of images")
     if not images.is_dir():
         return [images]
-    files = [
-        file
-        for file in sorted(images.rglob("*"))
-        if not file.is_dir()  # a link that leads nowhere is named, too
-        and not any(part.startswith(".") for part in file.relative_to(images).parts)
-    ]
+    files: list[Path] = []
+    seen = {images.resolve(), *images.resolve().parents}  # a link upwards would list itself
+    for folder, inner, names in os.walk(images, followlinks=True):
+        here = Path(folder)
+        files += (here / name for name in names if not name.startswith("."))  # dead links, too
+        visible = [name for name in sorted(inner) if not name.startswith(".")]
+        inner[:] = [name for name in visible if (here / name).resolve() not in seen]
+        seen |= {(here / name).resolve() for name in inner}
     if not files:
         raise ValueError(f"{images} is empty: give a folder of images")
-    return files
+    return sorted(files)
 
 
 def _name(images: Images) -> Iterable[tuple[str | int, Source]]:

@@ -148,7 +148,12 @@ class RecordedRun:
 def read_runs(folders: Sequence[Path]) -> list[RecordedRun]:
     """Read the runs in these folders, which hold ``metrics.jsonl``; see :func:`run_folders`."""
     parent = Path(os.path.commonpath([folder.parent for folder in folders]))
-    return [read_recorded_run(folder, str(folder.relative_to(parent))) for folder in folders]
+    return [read_recorded_run(each, printable(each.relative_to(parent))) for each in folders]
+
+
+def printable(path: Path) -> str:
+    """Write a path in UTF-8; other bytes in it become \\xef and the like."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def read_recorded_run(folder: Path, name: str) -> RecordedRun:

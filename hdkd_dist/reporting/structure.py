@@ -84,7 +84,8 @@ def read_object(
     except FileNotFoundError:
         return None, None
     except (OSError, ValueError) as error:
-        return None, f"{file.name} cannot be read ({error})"
+        detail = error.strerror if isinstance(error, OSError) else error
+        return None, f"{file.name} cannot be read ({detail}): left out"
     if fault := fault_of(value):
         return None, f"{file.name} is damaged or of another version ({fault}): left out"
     return value, None

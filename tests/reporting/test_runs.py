@@ -153,7 +153,7 @@ def test_run_that_may_not_be_read_is_noted(tmp_path):
     (folder / "metrics.jsonl").unlink()
     (folder / "metrics.jsonl").mkdir()  # the superuser may read everything but that
     [run] = read_runs([folder])
-    assert run.notes == ["metrics.jsonl cannot be read (Is a directory)"]
+    assert run.notes == ["metrics.jsonl cannot be read (no regular file)"]
     assert run.finished
     page.render([run])
 
