@@ -109,6 +109,7 @@ def test_bad_runs_are_named_and_do_not_keep_the_good_one_from_the_page(tmp_path,
     for name, (file, damage, _) in BAD.items():
         shutil.copytree(tmp_path / "good", tmp_path / name)
         damage(tmp_path / name / file)
+    capsys.readouterr()
     page = tmp_path / "page.html"
     cli.run(report.main, ["--runs", *map(str, tmp_path.iterdir()), f"--out={page}"])
     said = capsys.readouterr()
