@@ -422,8 +422,8 @@ def test_runs_that_cannot_be_exported(folder, tmp_path):
     shutil.copytree(folder / "runs/a", run)
     assert "is there already" in refused(export.main, run, run)
     for content, said in (
-        ("[1]", "results.json is damaged (it holds no object)"),
-        ('{"exits": [', "results.json is damaged (Expecting value"),
+        ("[1]", "results.json is damaged (it holds no JSON object)"),
+        ('{"exits": [', "results.json is damaged (it is not JSON (Expecting value"),
         ('{"budgeted": [1]}', "results.json is damaged or of another version ('confidence')"),
         ("{}", "has no thresholds yet: run hdkd_dist/evaluate.py"),
     ):
@@ -513,7 +513,9 @@ def test_the_extra_split_is_measured_as_the_others_are(folder, tmp_path, results
     assert "extra top-5" in printed.getvalue()
 
 
-def test_other_data_are_normalised_as_the_network_has_learned(folder, tmp_path, results):
+def test_moved_data_are_the_runs_own_normalised_as_its_network_has_learned(
+    folder, tmp_path, results
+):
     run, other = tmp_path / "run", tmp_path / "other"
     shutil.copytree(folder / "runs/a", run)
     shutil.copytree(folder / "digits", other)
@@ -521,10 +523,19 @@ def test_other_data_are_normalised_as_the_network_has_learned(folder, tmp_path, 
     write_manifest(own, run)
     image = {**own.image, "mean": [0.9, 0.1, 0.5], "std": [0.1, 0.2, 0.3]}
     write_manifest(replace(read_manifest(other), image=image))
-    options = Options(str(other), 256, 1, "calibrated", 1, False)
+    config = json.loads((run / "config.json").read_text())
+    config["hdkd"]["data"]["path"] = "data/where-it-was"
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "results.json").unlink()
+    options = Options(None, 256, 1, "calibrated", 1, False)
+    said = refused_paths(check_request, [run], options, tmp_path)
+    assert "are not at data/where-it-was: say with --data where they are now" in said
+    options = replace(options, data=str(other))
+    check_request([run], options, tmp_path)
     with contextlib.redirect_stdout(io.StringIO()):
         found = evaluate_run(run, options).results["exits"]
     assert [row["top1"] for row in found] == [row["top1"] for row in results["exits"]]
+    assert json.loads((run / "results.json").read_text())["exits"] == found
 
 
 def test_the_search_that_is_asked_for_fills_the_table_of_budgets(folder, results):

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from hdkd_dist.data.manifest import read_manifest
+from hdkd_dist.data.manifest import write as write_manifest
 from hdkd_dist.data.preparing.digits import prepare_digits
 from hdkd_dist.evaluation.evaluate_run import (
     check_classes,
     check_own_data,
     check_writable,
+    is_own_data,
     named_runs,
     short_names,
 )
@@ -40,6 +42,18 @@ def test_data_of_other_classes_or_other_splits_are_refused(tmp_path):
     swapped = {**own.splits, "test": own.splits["metaval"]}
     with pytest.raises(ValueError, match="is no longer what"):
         check_own_data(tmp_path, own, replace(own, splits=swapped))
+
+
+def test_data_are_the_runs_own_by_content_wherever_they_lie(tmp_path):
+    prepare_digits(tmp_path / "digits")
+    measured, run = read_manifest(tmp_path / "digits"), tmp_path / "run"
+    run.mkdir()
+    assert is_own_data(run, measured, None)  # an older run has not noted its data
+    assert not is_own_data(run, measured, "elsewhere")
+    write_manifest(measured, run)
+    assert is_own_data(run, replace(measured, folder=tmp_path / "moved"), "moved")
+    swapped = {**measured.splits, "test": measured.splits["metaval"]}
+    assert not is_own_data(run, replace(measured, splits=swapped), "other")
 
 
 def test_a_place_that_is_no_folder_cannot_get_results(tmp_path):

@@ -18,6 +18,7 @@ from PIL import Image
 from hdkd_dist.inference import Answer, Predictor, Skipped
 from hdkd_dist.inference.exported import load_exported
 from hdkd_dist.inference.onnx_stages import OnnxStages
+from hdkd_dist.inference.predictor import files_in
 from hdkd_dist.inference.runtime import EarlyExitRunner
 from hdkd_dist.inference.torch_stages import TorchStages, load_network
 
@@ -216,3 +217,17 @@ def test_the_example_needs_nothing_but_the_files(folder, middle, tmp_path):
         name, confidence, number = line.split(", ")
         assert (name, number) == (answer.name, f"exit {answer.exit}")
         assert float(confidence.split()[1]) == pytest.approx(answer.confidence, abs=2e-4)
+
+
+def test_links_to_folders_are_followed_once_and_never_upwards(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/one.png").write_bytes(b"an image")
+    (tmp_path / "real/again").symlink_to(tmp_path / "real")
+    for name in ("a", "b", ".hidden"):
+        (images / name).symlink_to(tmp_path / "real")
+    (images / "up").symlink_to(tmp_path)
+    (images / "dead.png").symlink_to(tmp_path / "nowhere")
+    found = [str(file.relative_to(images)) for file in files_in(images)]
+    assert found == ["a/one.png", "dead.png"]

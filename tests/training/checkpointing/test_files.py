@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,47 @@ def test_last_ones_and_the_best_are_kept(tmp_path):
     best = "step-00000004-evaluated"
     assert names(tmp_path) == ["best", "latest", best, "step-00000006", "step-00000007"]
     assert (tmp_path / "best").read_text() == best
+
+
+def test_checkpoints_beyond_the_present_step_do_not_count(tmp_path):
+    for step in (90, 100, 110):  # of an earlier run
+        write(tmp_path, step, 99.0)
+    for step in (1, 2, 3):
+        write(tmp_path, step, float(step))
+        files.rotate(tmp_path, keep=2, step=step)
+    found = [path.name for path in checkpoints_in(tmp_path) if "-evaluated" in path.name]
+    assert found == [f"step-{step:08d}-evaluated" for step in (2, 3, 90, 100, 110)]
+    assert (tmp_path / "best").read_text() == "step-00000003-evaluated"
+
+
+ADDED = ["rank_00001.pt", "zero_pp_rank_0_mp_rank_00_optim_states.pt", "mp_rank_00_model_states.pt"]
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_file_that_is_not_listed_would_be_unpickled_and_is_refused(tmp_path, name):
+    checkpoint = write(tmp_path, 1)
+    (checkpoint.folder / "notes.txt").write_text("nobody unpickles these")
+    verify_checkpoint(checkpoint)
+    torch.save({}, checkpoint.folder / name)
+    with pytest.raises(Damaged, match=rf"checkpoint\.json does not list {name}"):
+        verify_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize("step", [1, 9])
+def test_checkpoint_under_another_steps_name_is_refused(tmp_path, step):
+    folder = write(tmp_path, 4).folder
+    folder.rename(tmp_path / files.name_of(step, False))
+    with pytest.raises(Damaged, match="it is the checkpoint of step 4"):
+        read_checkpoint(tmp_path / files.name_of(step, False))
+
+
+def test_no_file_of_a_checkpoint_lies_elsewhere(tmp_path):
+    written = write(tmp_path, 1)
+    files.start_writing(tmp_path / "step-00000002")
+    listed = {"../step-00000001/model.pt": written.files["model.pt"]}
+    files.complete(replace(written, folder=tmp_path / "step-00000002", step=2, files=listed))
+    with pytest.raises(Damaged, match=r"lists '\.\./.*', which lies elsewhere"):
+        read_checkpoint(tmp_path / "step-00000002")
 
 
 def test_killed_save_is_never_seen_and_is_cleaned_up(tmp_path):
