@@ -271,9 +271,10 @@ def files_in(images: Path) -> list[Path]:
     for folder, inner, names in os.walk(images, followlinks=True):
         here = Path(folder)
         files += (here / name for name in names if not name.startswith("."))  # dead links, too
-        visible = [name for name in sorted(inner) if not name.startswith(".")]
-        inner[:] = [name for name in visible if (here / name).resolve() not in seen]
-        seen |= {(here / name).resolve() for name in inner}
+        visible = sorted((name for name in inner if not name.startswith(".")), reverse=True)
+        below = {(here / name).resolve(): name for name in visible}  # the first of equal ones
+        inner[:] = [below[real] for real in below.keys() - seen]
+        seen |= below.keys()
     if not files:
         raise ValueError(f"{images} is empty: give a folder of images")
     return sorted(files)
