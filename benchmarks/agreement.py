@@ -2,7 +2,7 @@
 
     python benchmarks/agreement.py --run runs/X        # an evaluated run, on all its test images
 
-Under every eighth budget of the run an image counts as different when its exit or its class differs,
+Under every eighth budget of the run an image counts as different when its exit or class differs,
 and as excused when a confidence lies within 1e-4 of its threshold, or the two best classes of an
 exit within 1e-4 of each other: there rounding may decide.
 """
