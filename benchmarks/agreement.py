@@ -2,9 +2,9 @@
 
     python benchmarks/agreement.py --run runs/X        # an evaluated run, on all its test images
 
-Under every eighth budget of the run an image counts as different when its exit or its class differs, and
-as excused when the confidence that decided lies within 1e-4 of the threshold, or the two best
-classes within 1e-4 of each other at the exit: there rounding may decide.
+Under every eighth budget of the run an image counts as different when its exit or class differs,
+and as excused when a confidence lies within 1e-4 of its threshold, or the two best classes of an
+exit within 1e-4 of each other: there rounding may decide.
 """
 
 from __future__ import annotations
