@@ -61,7 +61,7 @@ def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> n
         ValueError: if the run is not finished, or its weights are those of another network.
     """
     file = folder / WEIGHTS
-    if not file.exists():
+    if not file.is_file():
         raise ValueError(f"{folder} has no {WEIGHTS}: the run is not finished")
     model = config["hdkd"]["model"]
     network = build_from(spec_of(model), num_classes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
@@ -31,6 +32,22 @@ def test_the_weights_come_back_to_the_bit(run):
         assert torch.equal(load_network(run, read_run(run), 10)(images), network(images))
     with pytest.raises(ValueError, match="does not hold the weights of msdnet-digits with 11"):
         load_network(run, read_run(run), 11)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused(run, number):
+    state = build("msdnet-digits", 10).state_dict()
+    name = next(iter(state))
+    state[name].view(-1)[0] = number
+    save_file(state, run / WEIGHTS)
+    with pytest.raises(ValueError, match=rf"numbers that are not finite \({name}\): train again"):
+        load_network(run, read_run(run), 10)
+
+
+def test_a_pipe_is_no_file_of_weights(run):
+    os.mkfifo(run / WEIGHTS)
+    with pytest.raises(ValueError, match="the run is not finished"):
+        load_network(run, read_run(run), 10)
 
 
 def test_what_is_not_there_is_named(run):

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from hdkd_dist.config.load import load_config
+from hdkd_dist.config.settings import RunSettings
 from hdkd_dist.data.manifest import read_manifest
 from hdkd_dist.data.preparing.digits import prepare_digits
-from hdkd_dist.training.checkpointing.resume import Start
+from hdkd_dist.training.checkpointing.resume import Start, continue_metrics
 from hdkd_dist.training.run import open_folder, sha256_of_bits
+from hdkd_dist.training.tracking import Tracker
 
 
 @pytest.fixture
@@ -43,6 +45,34 @@ def test_an_earlier_run_moves_aside_unless_it_is_being_trained(config, tmp_path)
     open_folder(folder, config, manifest, Start()).close()
     assert (tmp_path / "run.old-1/metrics.jsonl").exists()
     assert not (folder / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "left", ["metrics.jsonl", "results.json", "checkpoints/step-00000004/checkpoint.json"]
+)
+def test_an_earlier_run_without_its_configuration_moves_aside_too(config, tmp_path, left):
+    prepare_digits(tmp_path / "digits")
+    file = tmp_path / "run" / left
+    file.parent.mkdir(parents=True)
+    file.write_text("an earlier run's")
+    open_folder(tmp_path / "run", config, read_manifest(tmp_path / "digits"), Start()).close()
+    assert (tmp_path / "run.old-1" / left).exists()
+    assert not file.exists()
+
+
+def test_no_file_of_a_run_is_written_through_a_link(config, tmp_path):
+    prepare_digits(tmp_path / "digits")
+    folder, victim = tmp_path / "run", tmp_path / "victim"
+    folder.mkdir()
+    victim.write_text("precious")
+    for name in ("config.json", "manifest.json", "metrics.jsonl"):
+        (folder / name).symlink_to(victim)
+    start = Start(in_place=True)
+    open_folder(folder, config, read_manifest(tmp_path / "digits"), start).close()
+    continue_metrics(folder, start, 0)
+    Tracker(folder, RunSettings(wandb="disabled"), {}).close()
+    assert victim.read_text() == "precious"
+    assert not any((folder / name).is_symlink() for name in ("config.json", "manifest.json"))
 
 
 def test_the_hash_is_of_the_bits():
