@@ -118,7 +118,9 @@ def no_sync(rehearse: bool) -> None:
 
 def stream(rehearse: bool) -> None:
     """The loader's race: batches on a busy GPU are those on the CPU, to the bit."""
+    from hdkd_dist.data.augment import Augmentation
     from hdkd_dist.data.preparing.digits import prepare_digits
+    from hdkd_dist.data.readers.opening import open_split
     from hdkd_dist.data.streams import ReadOptions, SplitReader
 
     device = device_of(rehearse)
@@ -127,8 +129,13 @@ def stream(rehearse: bool) -> None:
 
         def reader(where: torch.device) -> SplitReader:
             size, reading = manifest.image["size"], ReadOptions(where, workers=2)
-            return SplitReader(
-                manifest, "train", image_size=size, batch=64, reading=reading, augment=True
+            return open_split(
+                manifest,
+                "train",
+                image_size=size,
+                batch=64,
+                reading=reading,
+                augmentation=Augmentation.of(manifest),
             )
 
         order = torch.randperm(manifest.splits["train"].samples).numpy()
