@@ -71,7 +71,7 @@ def epoch(reader, share, number, seed=3):
 
 
 def test_stream_is_the_same_for_any_ranks_accumulation_and_workers(readers):
-    reference = collect(epoch(readers(16), BatchShare(16), 1))
+    reference = collect(epoch(readers(8), BatchShare(16, 2), 1))
     layouts = [(1, 4, 1), (2, 1, 1), (2, 2, 1), (2, 2, 2)]
     for ranks, accumulation, workers in layouts:
         parts = []
@@ -155,9 +155,13 @@ def test_start_in_the_midst_reads_nothing_of_what_came_before(readers, monkeypat
     assert [len(samples) for samples in read] == [SAMPLES // 16 * 16 - 16]
 
 
-def test_evaluation_is_plain_and_counts_once(fixed, reading):
-    reader = open_split(fixed, "test", image_size=SIDE, batch=16, reading=reading)
-    parts = [batch for rank in range(3) for batch in evaluation_pass(reader, rank, 3)]
+@pytest.fixture(scope="module")
+def plain(fixed, reading):
+    return open_split(fixed, "test", image_size=SIDE, batch=4, reading=reading)
+
+
+def test_evaluation_is_plain_and_counts_once(plain):
+    parts = [batch for rank in range(3) for batch in evaluation_pass(plain, rank, 3)]
     indices, images = collect(parts)
     assert sorted(indices.tolist()) == list(range(SAMPLES))
     originals = np.stack(photographs([(SIDE, SIDE)] * SAMPLES)) + 10
@@ -216,10 +220,9 @@ def test_more_workers_than_cores_are_as_many_as_cores(fixed, reading):
     assert len(list(evaluation_pass(reader, 0, 1))) == 3
 
 
-def test_batches_are_copies_of_their_own(fixed, reading):
+def test_batches_are_copies_of_their_own(plain):
     """Readers may fill few buffers again and again."""
-    reader = open_split(fixed, "test", image_size=SIDE, batch=4, reading=reading)
-    batches = list(reader.read(np.arange(SAMPLES)))
+    batches = list(plain.read(np.arange(SAMPLES)))
     assert len({batch.images.data_ptr() for batch in batches}) == SAMPLES // 4
 
 
