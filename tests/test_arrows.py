@@ -15,13 +15,13 @@ STANDARD = set(sys.stdlib_module_names)
 # Folder → third-party packages, folders of the house; from the lowest floor to the highest.
 MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "method": ({"torch"}, set()),
-    "models": ({"torch"}, {"cli"}),
+    "models": ({"torch"}, {"cli", "spelling"}),
     "data": ({"torch", "ffcv", "numba", "numpy", "PIL"}, set()),
     "data/preparing": (
         {"ffcv", "numpy", "PIL", "sklearn", "scipy", "tqdm", "cv2"},
         {"data"},
     ),
-    "config": ({"torch", "pydantic"}, {"method", "models", "data"}),
+    "config": ({"torch", "pydantic"}, {"method", "models", "data", "spelling"}),
     "distributed": ({"torch"}, {"data"}),
     "runs": ({"torch", "safetensors"}, {"models", "data"}),
     "inference": (

@@ -123,7 +123,11 @@ def test_every_entry_point_has_a_command_and_every_script_that_prepares_data():
     scripts = re.findall(r"hdkd-(\w+) =", setup["options.entry_points"]["console_scripts"])
     names = {name.split()[0] for name in COMMANDS}
     assert {*scripts, "models"} == names
-    entry_points = {file.stem for file in (ROOT / "hdkd_dist").glob("[a-z]*.py")} - {"cli"}
+    entry_points = {file.stem for file in (ROOT / "hdkd_dist").glob("[a-z]*.py")} - {
+        "cli",
+        "flags",
+        "spelling",
+    }
     assert entry_points <= names
     prepared = {name.removeprefix("prepare ") for name in COMMANDS if name.startswith("prepare ")}
     assert prepared == {file.stem for file in (ROOT / "data_prep").glob("*.py")}
