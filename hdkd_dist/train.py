@@ -111,18 +111,20 @@ def check_run(config: Config) -> None:
     Raises:
         ValueError: in one line.
     """
-    from hdkd_dist.data.manifest import EMBEDDED, data_folder, read_manifest
+    from hdkd_dist.data.manifest import EMBEDDED, SPLITS, data_folder, read_manifest
     from hdkd_dist.data.order import steps_per_epoch
     from hdkd_dist.distributed.devices import check_gpus
 
-    with silent_start():
-        from hdkd_dist.training.engine import check_accepted
-
     check_packages(config)
     check_gpus()
-    check_accepted(config)
     if config.hdkd.data.path != EMBEDDED:  # which is prepared on first use
-        steps_per_epoch(read_manifest(data_folder(config.hdkd.data.path)), config.share)
+        manifest = read_manifest(data_folder(config.hdkd.data.path))
+        steps_per_epoch(manifest, config.share)
+        for split in SPLITS:
+            manifest.path(split)
+    with silent_start():
+        from hdkd_dist.training.engine import check_accepted
+    check_accepted(config)
     print(f"configuration and data are in order for {config.share.world_size} rank(s)")
 
 

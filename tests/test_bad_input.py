@@ -41,7 +41,6 @@ SETTINGS = {  # others are refused in tests/config/test_load.py and tests/test_f
     "unknown setting": (["--set", "hdkd.gama.lr=1"], "did you mean hdkd.gamma?"),
     "no data": (["--data", "nowhere"], "nowhere does not exist"),
     "flag and setting": (["--seed", "1", "--set", "hdkd.run.seed=2"], "given both by its flag and"),
-    "left-over variable": (["--seed", "1"], "WORLD_SIZE is in the environment without RANK"),
 }
 
 

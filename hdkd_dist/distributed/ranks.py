@@ -69,7 +69,7 @@ def is_launched(environment: Mapping[str, str]) -> bool:
     missing = [name for name in LAUNCHED if not environment.get(name)]
     if given and missing:
         raise ValueError(
-            f"{', '.join(given)} {'is' if len(given) == 1 else 'are'} in the environment without "
+            f"the environment has {', '.join(given)} and no value for "
             f"{', '.join(missing)}: a launcher sets {', '.join(LAUNCHED)}; to train without one, "
             f"unset {' '.join(given)}"
         )

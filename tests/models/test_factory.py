@@ -75,7 +75,10 @@ REFUSED = {
     "no module": (section("my_network:build"), "there is no module my_network in .* PYTHONPATH"),
     "half a module": (section("half:build"), "cannot be imported: .*a_package_that_is_not_there"),
     "no colon": (section("my_networks.build"), 'must read "package.module:callable"'),
-    "misspelt": (section("my_networks:bild"), "unknown callable of my_networks 'bild': did you mean build"),
+    "misspelt": (
+        section("my_networks:bild"),
+        "unknown callable of my_networks 'bild': did you mean build",
+    ),
     "no size": ({"factory": "my_networks:build"}, 'needs "input_size"'),
     "both": (section("my_networks:build", preset="msdnet-digits"), "give either"),
     "neither": ({}, "give either"),
