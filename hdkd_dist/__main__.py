@@ -82,12 +82,10 @@ def split_words(words: Sequence[str]) -> tuple[str, list[str]]:
         name = " ".join(words[:length])
         if name in COMMANDS:
             return name, list(words[length:])
-    asked = words[:2] if words[0] == PREPARE else words[:1]
-    name = " ".join(asked)
-    raise ValueError(
-        f"{name!r} is no command of hdkd{did_you_mean(name, COMMANDS)} (known: "
-        f"{', '.join(COMMANDS)})"
-    )
+    group, asked = words[:2] if words[0] == PREPARE else ("", words[0])
+    known = [name.removeprefix(f"{group} ") for name in COMMANDS if name.startswith(group)]
+    hint = did_you_mean(asked, known) or f": choose one of {', '.join(known)}"
+    raise ValueError(f"{f'{group} {asked}'.strip()!r} is no command of hdkd{hint}")
 
 
 def main() -> None:
