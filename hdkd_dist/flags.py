@@ -33,7 +33,7 @@ def read_text(text: str) -> str:
         ValueError: for an empty one.
     """
     if not text:
-        raise ValueError("a value, not ''")
+        raise ValueError("must not be empty")
     return text
 
 
@@ -44,7 +44,7 @@ def read_whole(text: str) -> int:
         ValueError: for anything else.
     """
     if not re.fullmatch(r"[+-]?[0-9]{1,99}", text):
-        raise ValueError(f"a whole number, not {text!r}")
+        raise ValueError(f"must be a whole number, not {text!r}")
     return int(text)
 
 
@@ -59,7 +59,7 @@ def read_number(text: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"a number, not {text!r}")
+        raise ValueError(f"must be a number, not {text!r}")
     return number
 
 
@@ -71,7 +71,7 @@ def read_switch(text: str) -> bool:
     """
     known = {"true": True, "false": False}
     if text.lower() not in known:
-        raise ValueError(f"true or false, not {text!r}")
+        raise ValueError(f"must be true or false, not {text!r}")
     return known[text.lower()]
 
 
@@ -81,7 +81,10 @@ def read_path(text: str) -> Path:
     Raises:
         ValueError: for an empty one, and a link to nothing.
     """
-    return settled(read_text(text))
+    try:
+        return settled(text)
+    except ValueError as error:
+        raise ValueError(f"cannot be used: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Kind:
     """Describe a type that flags may have.
 
     Attributes:
-        read: makes a value of a word; its ``ValueError`` says what the flag must be.
+        read: makes a value of a word; its ``ValueError`` goes on from the flag's name.
         shown: what stands for a value in the help.
     """
 
@@ -138,7 +141,7 @@ class Flag:
         try:
             values = [KINDS[self.type].read(word) for word in words]
         except ValueError as error:
-            raise ValueError(f"--{self.name} must be {error}") from None
+            raise ValueError(f"--{self.name} {error}") from None
         return values if self.several else values[0]
 
     def help_lines(self, margin: int) -> list[str]:

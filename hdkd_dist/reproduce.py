@@ -196,7 +196,13 @@ def asked_part(part: str | None) -> tuple[int, int]:
     """
     if part is None and "SLURM_ARRAY_TASK_ID" in os.environ:
         names = ("ID", "MIN", "MAX", "COUNT")
-        index, first, last, parts = (int(os.environ[f"SLURM_ARRAY_TASK_{name}"]) for name in names)
+        numbers = [os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in names]
+        if not all(map(str.isdigit, numbers)):
+            raise ValueError(
+                "SLURM_ARRAY_TASK_ID is in the environment without the other variables of an array "
+                f"({', '.join(f'SLURM_ARRAY_TASK_{name}' for name in names)}): unset it"
+            )
+        index, first, last, parts = map(int, numbers)
         if (first, last) != (0, parts - 1):
             raise ValueError(
                 f"the array has {parts} task(s) between {first} and {last}, not 0 to N, which does "

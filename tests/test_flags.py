@@ -69,8 +69,9 @@ def test_the_declared_type_decides(words, values):
     [
         (["--out"], "--out needs a value"),
         (["--out", "--epochs", "3"], "--out needs a value"),
-        (["--out", ""], "--out must be a value, not ''"),
-        (["--out="], "--out must be a value, not ''"),
+        (["--out", ""], "--out cannot be used: an empty path"),
+        (["--out", "a", "--data", ""], "--data must not be empty"),
+        (["--out="], "--out cannot be used: an empty path"),
         (["--out", "a", "--names"], "--names needs a value"),
         (["--out", "a", "--epochs"], "--epochs needs a value"),
         (["--out", "a", "--epochs", "2.0"], "--epochs must be a whole number, not '2.0'"),

@@ -13,7 +13,7 @@ def settled(path: str | Path) -> Path:
         ValueError: for an empty path, and a link to something that is not there.
     """
     if not str(path):
-        raise ValueError("a path is empty: name a file or a folder")
+        raise ValueError("an empty path: name a file or a folder")
     path = Path(path)
     try:
         if not path.is_symlink():

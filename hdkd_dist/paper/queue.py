@@ -105,6 +105,8 @@ def table_runs(
         raise ValueError(f"--table must be 1 or 2 and exist at scale {scale.name}, not {table!r}")
     if unknown := [name for name in methods if name not in METHODS]:
         raise ValueError(f"unknown method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    if unknown := [seed for seed in seeds if not seed.isdigit()]:
+        raise ValueError(f"--seeds must be whole numbers, not {unknown[0]!r}")
     bench = scale.benches[benches[table]]
     chosen = tuple(int(size) if size.isdigit() else size for size in sizes) or bench.sizes
     return [

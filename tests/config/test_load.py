@@ -245,7 +245,7 @@ FAULTS = {
     ),
     "text for a number": ({"optimizer.params.momentum": "high"}, "torch refuses optimizer.params"),
     "current folder": ({"hdkd.run.out": "."}, r"'\.' is the folder you are in, or holds it"),
-    "no folder": ({"hdkd.run.out": ""}, "a path is empty"),
+    "no folder": ({"hdkd.run.out": ""}, "an empty path"),
     "misspelt argument": (
         {"optimizer.params.momentun": 0.9},
         "params.momentun is no argument of SGD: did you mean momentum",
