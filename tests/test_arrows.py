@@ -15,14 +15,14 @@ STANDARD = set(sys.stdlib_module_names)
 # Folder → third-party packages, folders of the house; from the lowest floor to the highest.
 MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "method": ({"torch"}, set()),
-    "models": ({"torch"}, {"cli"}),
+    "models": ({"torch"}, {"cli", "spelling"}),
     "data": ({"torch", "numpy", "PIL"}, set()),
     "data/readers": ({"torch", "ffcv", "numba", "numpy", "PIL", "cv2"}, {"data"}),
     "data/preparing": (
         {"numpy", "PIL", "sklearn", "scipy", "tqdm", "cv2"},
         {"data"},
     ),
-    "config": ({"torch", "pydantic"}, {"method", "models", "data"}),
+    "config": ({"torch", "pydantic"}, {"method", "models", "data", "spelling"}),
     "distributed": ({"torch"}, {"data"}),
     "runs": ({"torch", "safetensors"}, {"models", "data"}),
     "inference": (

@@ -106,7 +106,7 @@ class RunSettings(Section):
     """Output of a run, its seed, and how long it may stand still."""
 
     out: str | None = None  # None: runs/<configuration>-<method>-seed<seed>
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     log_every: Count = 20  # steps between measurements
     test: bool = True  # evaluate the test split at the end
     wandb: Literal["offline", "online", "disabled"] = "offline"

@@ -224,11 +224,11 @@ def open_folder(folder: Path, config: Config, manifest: Manifest, start: Start) 
     Returns:
         A file that reserves the folder for this process while it is open.
     """
-    if not start.in_place and (folder / CONFIG).exists():
-        hold(folder).close()  # no other process is training it
-        aside = rename_aside(folder, "old")
-        print(f"{folder} held an earlier run, which is now {aside}")
     try:
+        if not start.in_place and (folder / CONFIG).exists():
+            hold(folder).close()  # no other process is training it
+            aside = rename_aside(folder, "old")
+            print(f"{folder} held an earlier run, which is now {aside}")
         folder.mkdir(parents=True, exist_ok=True)
         lock = hold(folder)
         if start.in_place:
