@@ -31,7 +31,7 @@ from hdkd_dist.evaluation.thresholds import DEFAULT_SEARCH, SEARCHES
 from hdkd_dist.inference.confidence import CONFIDENCES
 from hdkd_dist.inference.latency import measure_stages, sizes_up_to
 from hdkd_dist.inference.outputs import Outputs, collect_outputs, save_outputs
-from hdkd_dist.inference.torch_stages import TorchStages, fold_batch_norm
+from hdkd_dist.inference.torch_stages import TorchStages, fold_where_equal
 from hdkd_dist.models import exit_costs, network_name, spec_of
 from hdkd_dist.runs.folder import FIGURES, LOGITS, RESULTS
 from hdkd_dist.runs.network import load_network, read_run, trained_on
@@ -228,7 +228,7 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
     evaluation = evaluate_outputs(
         exit_costs(network, image_size), **outputs, kind=options.confidence
     )
-    stages = TorchStages(fold_batch_norm(network))
+    stages = TorchStages(fold_where_equal(network, image_size))
     times = measure_stages(stages, image_size, sizes_up_to(options.latency_batch))
     budgeted = budgeted_results(evaluation, options.search)
     timed = latency_results(budgeted["budgeted"], times, device)

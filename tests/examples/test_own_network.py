@@ -1,4 +1,4 @@
-"""A network in a file outside the package: trained, killed, resumed, evaluated, started from."""
+"""A network in a file outside the package, through every command of the project."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from entry_points import ROOT, call, write_config
+from PIL import Image
 from safetensors.torch import load_file
+
+from hdkd_dist import export, predict
 
 FINAL = "checkpoints/final/model.safetensors"
 OWN = ["--set", "hdkd.model.factory=my_vit:build", "--set", "hdkd.model.input_size=16"]
@@ -77,6 +81,52 @@ def test_it_is_evaluated_with_early_exit(folder, peace):
     budgets = [row["budget_mmac"] for row in results["budgeted"]]
     assert budgets == sorted(budgets)
     assert results["exits"][0]["mmac"] <= budgets[0] < budgets[-1] <= results["exits"][-1]["mmac"]
+
+
+@pytest.fixture
+def exported(folder, peace, monkeypatch):
+    """The evaluated run as a folder, and no trace of its code on the import path."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    if not (folder / "exported").exists():
+        export.main("peace", "exported")
+    images = np.random.default_rng(0).integers(0, 256, (20, 16, 16), np.uint8)
+    (folder / "images").mkdir(exist_ok=True)
+    for place, image in enumerate(images):
+        Image.fromarray(image).save(folder / "images" / f"{place:02}.png")
+    (folder / "elsewhere").mkdir(exist_ok=True)
+    shutil.copyfile(folder / "my_vit.py", folder / "elsewhere" / "renamed_vit.py")
+    sys.modules.pop("my_vit", None)
+    sys.path.remove(str(folder))
+    monkeypatch.chdir(folder / "elsewhere")
+    yield folder
+    sys.modules.pop("my_vit", None)
+
+
+def predicted(folder, capsys, **options):
+    capsys.readouterr()
+    predict.main(str(folder / "exported"), str(folder / "images"), **options)
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_exported_it_predicts_without_its_code_in_onnx_and_with_it_in_torch(exported, capsys):
+    budget = json.loads((exported / "peace/results.json").read_text())["budgeted"][20]
+    asked = {"budget_mmac": budget["budget_mmac"]}
+    *onnx, summary = predicted(exported, capsys, **asked)
+    assert summary["summary"]["runtime"] == "onnx"
+    assert "my_vit" not in sys.modules
+
+    with pytest.raises(ValueError, match=r"no module my_vit in .* name it with --factory"):
+        predicted(exported, capsys, runtime="torch", **asked)
+    *torch, summary = predicted(exported, capsys, factory="renamed_vit:build", **asked)
+    assert summary["summary"]["runtime"] == "torch"
+
+    assert len(onnx) == len(torch) == 20
+    for one, other in zip(onnx, torch, strict=True):
+        assert one.pop("confidence") == pytest.approx(other.pop("confidence"), abs=1e-4)
+        assert one == other
+    with pytest.raises(ValueError, match="the runtime onnx needs no factory"):
+        predicted(exported, capsys, factory="renamed_vit:build", runtime="onnx", **asked)
 
 
 def test_a_smaller_network_starts_from_it(folder, peace):
