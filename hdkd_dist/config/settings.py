@@ -35,6 +35,8 @@ class ModelSettings(Section):
     kwargs: dict[str, Any] = {}  # of the factory
     input_size: Count | None = None  # the side of the factory's images, in pixels
     init_from: str | None = None  # a run's folder or a file of weights to start from
+    # Evaluate and export a moving average of the weights with this decay; None: the last weights.
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
     gradient_equilibrium: bool | None = None  # None: as the method has it (only impr)
     compile: bool = False  # the training step's passes, by torch.compile
 

@@ -163,6 +163,7 @@ class Results(TypedDict, total=False):
     exits: list[ExitRow]
     gamma: GammaRecord
     train: TrainingRecord
+    ema_decay: float  # only where the weights' average was evaluated and saved, not the last ones
     budgeted: list[BudgetRow]  # rising budgets; "search" tells how the thresholds were found
     budgeted_direct: list[BudgetRow]  # by the other search
     budgeted_geometric: list[BudgetRow]

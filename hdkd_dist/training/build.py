@@ -27,6 +27,7 @@ from hdkd_dist.models import MultiExit, build_from, spec_of
 from hdkd_dist.runs.network import start_from
 from hdkd_dist.training.engine import build_engine
 from hdkd_dist.training.gamma import build_algorithm, configured_weights, equilibrates
+from hdkd_dist.training.weight_average import WeightAverage
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Run:
     deepspeed: Mapping[str, Any]  # the rest of the configuration, with all batch sizes
     engine: DeepSpeedEngine  # θ and its optimiser
     weights: LossWeights  # γ, E_k, T
+    average: WeightAverage | None  # of θ, where it is evaluated instead of the last θ
     algorithm: Algorithm  # moves both
     readers: Readers
     share: BatchShare  # this rank's part of a training batch
@@ -90,12 +92,14 @@ def build_run(config: Config, manifest: Manifest, device: torch.device, fresh: b
             start_from(network, Path(settings.model.init_from))
         weights = configured_weights(settings, cast(MultiExit, network).num_exits, device)
     engine = build_engine(network.to(device), config, steps)
+    decay = settings.model.ema_decay
     normalize = Normalize.of(manifest.image["mean"], manifest.image["std"], device)
     return Run(
         settings=settings,
         deepspeed=config.deepspeed,
         engine=engine,
         weights=weights,
+        average=None if decay is None else WeightAverage(engine.module, decay),
         algorithm=build_algorithm(engine, weights, normalize, settings, config.deepspeed),
         readers=readers,
         share=share,

@@ -64,11 +64,11 @@ def finish(
 ) -> None:
     """Write weights, results and pictures; collective."""
     network = run.engine.module
-    state = network_state(network)
+    state = network_state(network, run.average)
     replicas = ranks.gather_from_ranks(run.weights.gamma)
     if ranks.rank() != 0:
         return
-    save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
+    save_file(state, folder / WEIGHTS)
     costs = exit_costs(network, run.image_size)
     rows = exit_rows(costs, progress.evaluated, test)
     settings = run.settings
@@ -85,10 +85,14 @@ def finish(
         ),
         "train": {"steps": run.steps, **progress.pace.totals()},
     }
+    if run.average is not None:
+        results["ema_decay"] = run.average.decay
     update_results(folder, results)
     pictures = draw_figures(folder)
     reporter.finish(run.steps, rows, pictures)
     print(table(rows))
+    if run.average is not None:
+        print(f"measured and saved: the weights' average with decay {run.average.decay}")
     if costs.uncounted:
         print(f"multiply-adds leave out {', '.join(costs.uncounted)}: no formula is known")
     print(f"{folder}: weights, {RESULTS}, {METRICS}, {', '.join(p.name for p in pictures)}")

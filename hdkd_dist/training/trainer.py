@@ -13,7 +13,7 @@ from hdkd_dist.method.functional import evaluation_of
 from hdkd_dist.models.accuracy import count_correct
 from hdkd_dist.training.build import Run
 from hdkd_dist.training.checkpointing.saver import Saver
-from hdkd_dist.training.engine import averaged_buffers
+from hdkd_dist.training.engine import evaluated_tensors
 from hdkd_dist.training.gamma import autocasts, replicate
 from hdkd_dist.training.measure import REMEDY, Diverged, Progress
 from hdkd_dist.training.reporter import Reporter
@@ -55,6 +55,8 @@ def train(run: Run, progress: Progress, reporter: Reporter, saver: Saver) -> Non
                 seen = algorithm.train_step(train_batch)
             progress.step += 1
             step = progress.step
+            if run.average is not None:
+                run.average.update(network, step)
             if run.engine.skipped_steps:  # by DeepSpeed, on all ranks: ZeRO that clips gradients
                 raise Diverged(f"the gradient of θ is not finite at step {step}: {REMEDY}")
             pace.images += run.share.batch
@@ -71,10 +73,14 @@ def train(run: Run, progress: Progress, reporter: Reporter, saver: Saver) -> Non
 
 
 def evaluate(run: Run, reader: SplitReader, saver: Saver) -> Tensor:
-    """Count right answers per exit on a whole split, over all ranks: see :func:`count_correct`."""
+    """Count right answers per exit on a whole split, over all ranks: see :func:`count_correct`.
+
+    Those of the weights' average, where there is one.
+    """
     network, share = run.engine.module, run.share
     half = torch.bfloat16 if autocasts(run.deepspeed) else None
-    forward = evaluation_of(network, averaged_buffers(network), run.normalize, autocast=half)
+    tensors = evaluated_tensors(network, run.average)
+    forward = evaluation_of(network, tensors, run.normalize, autocast=half)
     per_rank = math.ceil(reader.samples / share.world_size)
     batches = saver.stoppable(
         evaluation_pass(reader, share.rank, share.world_size),
