@@ -78,13 +78,16 @@ def main(
 
 def check_data(config: Config) -> None:
     """Refuse data that are not there or do not fit the batch, before a job occupies its nodes."""
+    from hdkd_dist.config.data_fit import check_metaval
     from hdkd_dist.data.manifest import EMBEDDED, data_folder, read_manifest
     from hdkd_dist.data.order import steps_per_epoch
     from hdkd_dist.distributed.devices import check_gpus
 
     check_gpus()
     if config.hdkd.data.path != EMBEDDED:  # which is prepared on first use
-        steps_per_epoch(read_manifest(data_folder(config.hdkd.data.path)), config.share)
+        manifest = read_manifest(data_folder(config.hdkd.data.path))
+        steps_per_epoch(manifest, config.share)
+        check_metaval(config.hdkd, manifest)
     print(f"configuration and data are in order for {config.share.world_size} rank(s)")
 
 

@@ -12,7 +12,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hdkd_dist.data.manifest import EXTRA, ImageFormat, Manifest, data_folder, read_manifest
+from hdkd_dist.data.manifest import (
+    EXTRA,
+    METAVAL,
+    ImageFormat,
+    Manifest,
+    data_folder,
+    read_manifest,
+)
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.data.preparing.workers import progress_bar
 from hdkd_dist.data.streams import ReadOptions, SplitReader, evaluation_pass
@@ -94,6 +101,16 @@ def check_own_data(folder: Path, own: Manifest, found: Manifest) -> None:
         )
 
 
+def check_validation(folder: Path, manifest: Manifest) -> None:
+    """Refuse data on which no thresholds can be found."""
+    if METAVAL not in manifest.splits:
+        raise ValueError(
+            f"{manifest.folder} has no validation split to find thresholds on (it was prepared "
+            f"with --metaval_per_class 0): the accuracies of {folder} are in its {RESULTS}; for "
+            "thresholds name data that have one with --data"
+        )
+
+
 def check_writable(folders: Sequence[Path]) -> None:
     """Refuse folders that results cannot be written to."""
     for folder in folders:
@@ -134,6 +151,7 @@ def check_request(folders: Sequence[Path], options: Options, out: Path) -> None:
             check_own_data(folder, own, manifest)
         load_network(folder, read_run(folder), len(manifest.classes))
         read_results(folder)
+        check_validation(folder, manifest)
     for split in SPLITS.values():
         if len({manifest.identity.get(split) for manifest in manifests}) > 1:
             raise ValueError(

@@ -129,7 +129,7 @@ _NEUTRAL: dict[str, dict[str, Any]] = {
         "ema_decay": None,
     },
     "schedule": {"kind": "steps", "warmup_start": None},
-    "loss": {"teachers": None, "label_smoothing": 0.0},
+    "loss": {"teachers": None, "label_smoothing": 0.0, "terms": {}},
 }
 
 

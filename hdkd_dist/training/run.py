@@ -70,8 +70,9 @@ def finish(
         return
     save_file(state, folder / WEIGHTS)
     costs = exit_costs(network, run.image_size)
-    rows = exit_rows(costs, progress.evaluated, test)
+    rows = exit_rows(costs, progress.validation, test)
     settings = run.settings
+    layout = LossLayout(network.num_exits, settings.loss.term_names)
     results: Results = {
         "method": settings.method,
         "dataset": manifest.name,
@@ -80,9 +81,7 @@ def finish(
         "world_size": run.share.world_size,
         "hardware": describe_device(run.device),
         "exits": rows,
-        "gamma": gamma_record(
-            run.weights, LossLayout(network.num_exits), list(map(sha256_of_bits, replicas))
-        ),
+        "gamma": gamma_record(run.weights, layout, list(map(sha256_of_bits, replicas))),
         "train": {"steps": run.steps, **progress.pace.totals()},
     }
     if run.average is not None:
@@ -214,7 +213,9 @@ def train_and_report(
 def begin(run: Run, start: Start) -> tuple[Progress, Mapping[str, Any]]:
     """Return the position at which training starts, and where its records end; collective."""
     if start.checkpoint is None:
-        return Progress(Meter(run.engine.module.num_exits, run.device)), {}
+        return Progress(
+            Meter(run.engine.module.num_exits, run.device, run.settings.loss.term_names)
+        ), {}
     progress, records = read_snapshot(run, start.checkpoint, start.world_size, start.changed)
     if ranks.rank() == 0:
         print(f"going on from {start.checkpoint}: step {progress.step} of {run.steps}", flush=True)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from hdkd_dist.data.streams import SplitReader, evaluation_pass, metaval_stream, train_epoch
+from hdkd_dist.data.streams import (
+    MicroBatch,
+    SplitReader,
+    evaluation_pass,
+    metaval_stream,
+    train_epoch,
+)
 from hdkd_dist.distributed import ranks
 from hdkd_dist.method.functional import evaluation_of
 from hdkd_dist.models.accuracy import count_correct
@@ -22,7 +29,8 @@ from hdkd_dist.training.reporter import Reporter
 def train(run: Run, progress: Progress, reporter: Reporter, saver: Saver) -> None:
     """Train from ``progress`` on to the end of the schedule (Algorithm 1 with T = 1).
 
-    ``progress`` moves along; at the end it holds the last epoch's validation, see :func:`evaluate`.
+    ``progress`` moves along; at the end it holds the last epoch's validation, see :func:`evaluate`,
+    where the data have a split for it.
 
     Raises:
         Diverged, Drifted: see :class:`Meter`.
@@ -32,9 +40,13 @@ def train(run: Run, progress: Progress, reporter: Reporter, saver: Saver) -> Non
     algorithm, weights, network = run.algorithm, run.weights, run.engine.module
 
     pace, meter = progress.pace, progress.meter
-    first = progress.metaval_batches
-    metaval = metaval_stream(run.readers.metaval, run.metaval_share, seed=seed, first_step=first)
-    metaval = pace.timed(saver.mark.reading(metaval))
+    metaval: Iterator[list[MicroBatch]] = iter(())
+    if run.readers.metaval is not None:
+        first = progress.metaval_batches
+        metaval = metaval_stream(
+            run.readers.metaval, run.metaval_share, seed=seed, first_step=first
+        )
+        metaval = pace.timed(saver.mark.reading(metaval))
     for epoch in range(progress.epoch, settings.schedule.epochs):
         network.train()
         first = progress.step - epoch * run.steps_per_epoch
@@ -65,9 +77,11 @@ def train(run: Run, progress: Progress, reporter: Reporter, saver: Saver) -> Non
                 reporter.step(step, epoch, rate, meter.read(), pace)
             saver.after_step()
         pace.pause()
-        progress.validation = evaluate(run, run.readers.validation, saver)
+        if run.readers.validation is not None:
+            progress.validation = evaluate(run, run.readers.validation, saver)
         progress.epoch += 1
-        reporter.epoch(progress.step, epoch, progress.validation)
+        if progress.validation is not None:
+            reporter.epoch(progress.step, epoch, progress.validation)
         saver.end_epoch()
     saver.end_training()
 

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 class WeightAverage:
     """Exponential moving average of what training moves: θ and the running statistics.
 
-    After step t every value moves to d·average + (1 − d)·value, with d = min(decay, (1 + t)/(10 + t)):
-    early steps forget the random start sooner. The running statistics of batch norm are averaged
-    like θ. They are not those that the averaged network would have seen, only close to them, as
-    their own average is of θ's path. Whole numbers, such as batch norm's count of batches, and
-    frozen parameters are not averaged: the network's own stand.
+    After step t every average a of a value x moves to d·a + (1 − d)·x, with d = min(decay,
+    (1 + t)/(10 + t)): early steps forget the random start sooner. The running statistics of batch
+    norm are averaged like θ; they are close to those of the averaged network, not equal. Whole
+    numbers, such as batch norm's count of batches, and frozen parameters are not averaged.
 
     Args:
         network: on its device; the average starts at its weights.
@@ -39,11 +38,11 @@ class WeightAverage:
                 torch._foreach_lerp_(list(held.values()), [now[name] for name in held], rate)
 
     @torch.no_grad()
-    def restore(self, network: nn.Module, earlier: Mapping[str, Tensor]) -> None:
-        """Go on from earlier averages by name; from the network's weights where there are none."""
-        now = {**trained_parameters(network), **floating_buffers(network), **earlier}
-        for name, value in {**self.parameters, **self.buffers}.items():
-            value.copy_(now[name])
+    def restore(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> None:
+        """Go on from earlier averages, by name; in place."""
+        for held, earlier in ((self.parameters, parameters), (self.buffers, buffers)):
+            for name, value in held.items():
+                value.copy_(earlier[name])
 
 
 def trained_parameters(network: nn.Module) -> dict[str, Tensor]:

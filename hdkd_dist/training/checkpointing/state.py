@@ -170,14 +170,13 @@ def read_snapshot(run: Run, folder: Path, world_size: int, changed: bool) -> tup
     shared = client[KEY]
     restore_shared(run, shared)
     progress = Progress(
-        meter=Meter(run.engine.module.num_exits, run.device),
+        meter=Meter(run.engine.module.num_exits, run.device, run.settings.loss.term_names),
         pace=Pace(**shared["pace"]),
         **{name: shared[name] for name in ("step", "epoch", "metaval_batches", "validation")},
     )
     buffers = restore_own(run, progress, folder, world_size)
     if run.average is not None:
-        parameters = shared.get("averaged_parameters", {})
-        run.average.restore(run.engine.module, {**parameters, **buffers})
+        run.average.restore(shared["averaged_parameters"], buffers)
     if changed:
         for optimizer, groups in zip(optimizers_of(run), settings, strict=True):
             for group, values in zip(optimizer.param_groups, groups, strict=True):
