@@ -16,15 +16,26 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from hdkd_dist import export, predict
+from hdkd_dist.runs.metrics import read_metrics
 
 FINAL = "checkpoints/final/model.safetensors"
-OWN = ["--set", "hdkd.model.factory=my_vit:build", "--set", "hdkd.model.input_size=16"]
+OWN = [
+    *("--set", "hdkd.model.factory=my_vit:build", "--set", "hdkd.model.input_size=16"),
+    *("--set", 'hdkd.loss.terms={"my_losses:confidence": 0.1}'),
+]
+LOSSES = """
+import torch
+
+def confidence(logits, labels, temperature):
+    return -torch.distributions.Categorical(logits=logits).entropy().mean()
+"""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
     shutil.copyfile(ROOT / "examples" / "own_network.py", folder / "my_vit.py")
+    (folder / "my_losses.py").write_text(LOSSES)
     write_config(folder)
     return folder
 
@@ -50,6 +61,16 @@ def test_it_trains_and_its_costs_are_counted(peace):
     # 16 tokens of width 48: patches; attention, perceptron and its ReLU; the head and its average.
     block = 16 * 48 * (4 * 48 + 2 * 96 + 2 * 16) + 16 * 96
     assert mmac[0] == pytest.approx((16 * 48 * 48 + block + 16 * 48 + 480) / 1e6)
+
+
+def test_the_weight_of_a_loss_of_ones_own_is_learned_and_recorded(peace):
+    gamma = json.loads((peace / "results.json").read_text())["gamma"]
+    steps = [event for event in read_metrics(peace) if event["event"] == "step"]
+
+    assert gamma["initial"]["terms"] == {"confidence": pytest.approx(0.1)}
+    assert gamma["terms"] == {"confidence": pytest.approx(steps[-1]["gamma/confidence"])}
+    assert gamma["terms"] != gamma["initial"]["terms"]
+    assert steps[-1]["loss/confidence"] < 0, "an entropy, negated"
 
 
 def test_killed_and_resumed_it_ends_with_the_same_weights(folder, peace):
