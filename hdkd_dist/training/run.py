@@ -64,14 +64,15 @@ def finish(
 ) -> None:
     """Write weights, results and pictures; collective."""
     network = run.engine.module
-    state = network_state(network)
+    state = network_state(network, run.average)
     replicas = ranks.gather_from_ranks(run.weights.gamma)
     if ranks.rank() != 0:
         return
-    save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
+    save_file(state, folder / WEIGHTS)
     costs = exit_costs(network, run.image_size)
-    rows = exit_rows(costs, progress.evaluated, test)
+    rows = exit_rows(costs, progress.validation, test)
     settings = run.settings
+    layout = LossLayout(network.num_exits, settings.loss.term_names)
     results: Results = {
         "method": settings.method,
         "dataset": manifest.name,
@@ -80,15 +81,17 @@ def finish(
         "world_size": run.share.world_size,
         "hardware": describe_device(run.device),
         "exits": rows,
-        "gamma": gamma_record(
-            run.weights, LossLayout(network.num_exits), list(map(sha256_of_bits, replicas))
-        ),
+        "gamma": gamma_record(run.weights, layout, list(map(sha256_of_bits, replicas))),
         "train": {"steps": run.steps, **progress.pace.totals()},
     }
+    if run.average is not None:
+        results["ema_decay"] = run.average.decay
     update_results(folder, results)
     pictures = draw_figures(folder)
     reporter.finish(run.steps, rows, pictures)
     print(table(rows))
+    if run.average is not None:
+        print(f"measured and saved: the weights' average with decay {run.average.decay}")
     if costs.uncounted:
         print(f"multiply-adds leave out {', '.join(costs.uncounted)}: no formula is known")
     print(f"{folder}: weights, {RESULTS}, {METRICS}, {', '.join(p.name for p in pictures)}")
@@ -211,7 +214,9 @@ def train_and_report(
 def begin(run: Run, start: Start) -> tuple[Progress, Mapping[str, Any]]:
     """Return the position at which training starts, and where its records end; collective."""
     if start.checkpoint is None:
-        return Progress(Meter(run.engine.module.num_exits, run.device)), {}
+        return Progress(
+            Meter(run.engine.module.num_exits, run.device, run.settings.loss.term_names)
+        ), {}
     progress, records = read_snapshot(run, start.checkpoint, start.world_size, start.changed)
     if ranks.rank() == 0:
         print(f"going on from {start.checkpoint}: step {progress.step} of {run.steps}", flush=True)
