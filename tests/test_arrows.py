@@ -15,14 +15,15 @@ STANDARD = set(sys.stdlib_module_names)
 # Folder → third-party packages, folders of the house; from the lowest floor to the highest.
 MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "method": ({"torch"}, set()),
-    "models": ({"torch"}, {"cli"}),
+    "models": ({"torch"}, {"cli", "spelling"}),
     "files": ({"torch", "safetensors"}, set()),
-    "data": ({"torch", "ffcv", "numba", "numpy", "PIL"}, {"files"}),
+    "data": ({"torch", "numpy", "PIL"}, {"files"}),
+    "data/readers": ({"torch", "ffcv", "numba", "numpy", "PIL", "cv2"}, {"data"}),
     "data/preparing": (
-        {"ffcv", "numpy", "PIL", "sklearn", "scipy", "tqdm", "cv2"},
+        {"numpy", "PIL", "sklearn", "scipy", "tqdm", "cv2"},
         {"data", "files"},
     ),
-    "config": ({"torch", "pydantic"}, {"method", "models", "data", "files"}),
+    "config": ({"torch", "pydantic"}, {"method", "models", "data", "files", "spelling"}),
     "distributed": ({"torch"}, {"data"}),
     "runs": ({"torch", "safetensors"}, {"models", "data", "files"}),
     "inference": (
@@ -31,13 +32,13 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     ),
     "evaluation": (
         {"torch", "numpy", "matplotlib"},
-        {"inference", "models", "data", "data/preparing", "runs", "files"},
+        {"inference", "models", "data", "data/preparing", "data/readers", "runs", "files"},
     ),
     "training": (
         {"torch", "deepspeed", "wandb", "matplotlib", "tqdm", "safetensors"},
         {
             *{"training/checkpointing", "config", "distributed", "runs"},
-            *{"method", "models", "data", "data/preparing", "files"},
+            *{"method", "models", "data", "data/preparing", "data/readers", "files"},
         },
     ),
     "training/checkpointing": (

@@ -123,6 +123,14 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
     return manifest
 
 
+def preparing_command(folder: Path) -> str:
+    """Say how a data set of this name is prepared: images by class, unless it names another."""
+    names = ("cifar100", "cifar10", "digits")
+    script = next((name for name in names if folder.name.startswith(name)), "imagefolder")
+    source = "" if script == "digits" else " --source SOURCE"
+    return f"python data_prep/{script}.py{source} --out {folder}"
+
+
 def read_alone(folder: str | os.PathLike[str]) -> Manifest:
     """Read the manifest in ``folder``, whether its data are there or not.
 
@@ -135,8 +143,8 @@ def read_alone(folder: str | os.PathLike[str]) -> Manifest:
     if not path.is_file():
         what = f"{folder} has no {FILE_NAME}" if folder.exists() else f"{folder} does not exist"
         raise ValueError(
-            f"no prepared data set: {what}; give another folder, or prepare one with "
-            "data_prep/cifar100.py, imagefolder.py, arrays.py or digits.py"
+            f"no prepared data set: {what}; name the folder of one, or prepare it: "
+            f"{preparing_command(folder)}"
         )
     try:
         content = read_json_object(path)

@@ -1,4 +1,4 @@
-"""Evaluating finished runs: their splits are read with FFCV, their folders get the results."""
+"""Evaluating finished runs: their splits are read as in training, their folders get the results."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hdkd_dist.data.manifest import (
     EXTRA,
     FILE_NAME,
+    METAVAL,
     ImageFormat,
     Manifest,
     data_folder,
@@ -21,6 +22,7 @@ from hdkd_dist.data.manifest import (
 )
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.data.preparing.workers import progress_bar
+from hdkd_dist.data.readers.opening import open_split
 from hdkd_dist.data.streams import ReadOptions, SplitReader, evaluation_pass
 from hdkd_dist.data.verified import verify_content
 from hdkd_dist.evaluation import figures
@@ -40,7 +42,7 @@ from hdkd_dist.files.strict_json import to_json
 from hdkd_dist.inference.confidence import CONFIDENCES
 from hdkd_dist.inference.latency import measure_stages, sizes_up_to
 from hdkd_dist.inference.outputs import Outputs, collect_outputs, save_outputs
-from hdkd_dist.inference.torch_stages import TorchStages, fold_batch_norm
+from hdkd_dist.inference.torch_stages import TorchStages, fold_where_equal
 from hdkd_dist.models import exit_costs, network_name, spec_of
 from hdkd_dist.runs.folder import FIGURES, LOGITS, RESULTS
 from hdkd_dist.runs.network import load_network, read_run, trained_on
@@ -123,6 +125,16 @@ def check_own_data(folder: Path, own: Manifest, found: Manifest) -> None:
         )
 
 
+def check_validation(folder: Path, manifest: Manifest) -> None:
+    """Refuse data on which no thresholds can be found."""
+    if METAVAL not in manifest.splits:
+        raise ValueError(
+            f"{manifest.folder} has no validation split to find thresholds on (it was prepared "
+            f"with --metaval_per_class 0): the accuracies of {folder} are in its {RESULTS}; for "
+            "thresholds name data that have one with --data"
+        )
+
+
 def check_writable(folders: Sequence[Path]) -> None:
     """Refuse folders that results cannot be written to."""
     for folder in folders:
@@ -163,6 +175,7 @@ def check_request(folders: Sequence[Path], options: Options, out: Path) -> None:
             check_own_data(folder, own, manifest)
         load_network(folder, read_run(folder), len(manifest.classes))
         read_results(folder)
+        check_validation(folder, manifest)
     for split in SPLITS.values():
         if len({manifest.identity.get(split) for manifest in manifests}) > 1:
             raise ValueError(
@@ -204,13 +217,12 @@ class EvaluationData:
         Readers are cached: dropping one during a numba compilation prints a traceback.
         """
         if split not in self._readers:
-            self._readers[split] = SplitReader(
+            self._readers[split] = open_split(
                 self.manifest,
                 split,
                 image_size=self.image_size,
                 batch=self.batch,
                 reading=self.reading,
-                augment=False,
             )
         return self._readers[split]
 
@@ -255,7 +267,8 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
     model = config["hdkd"]["model"]
     image_size = spec_of(model).input_size
     trained = (trained_on(folder) or manifest).image
-    reading = ReadOptions(device, options.workers)
+    reader = config["hdkd"]["data"].get("reader", "ffcv")  # older runs do not say
+    reading = ReadOptions(device, options.workers, reader=reader)
     data = EvaluationData(manifest, trained, image_size, options.batch, reading)
     outputs = {name: data.outputs(network, split) for name, split in SPLITS.items()}
     if EXTRA in manifest.splits:
@@ -263,7 +276,7 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
     evaluation = evaluate_outputs(
         exit_costs(network, image_size), **outputs, kind=options.confidence
     )
-    stages = TorchStages(fold_batch_norm(network))
+    stages = TorchStages(fold_where_equal(network, image_size))
     times = measure_stages(stages, image_size, sizes_up_to(options.latency_batch))
     budgeted = budgeted_results(evaluation, options.search)
     timed = latency_results(budgeted["budgeted"], times, device)

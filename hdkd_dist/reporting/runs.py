@@ -88,7 +88,7 @@ class RecordedRun:
     def validation(self) -> list[float]:
         """Return top-1 accuracy per exit, now or at the end, in percent."""
         if self.finished:
-            return [row["val_top1"] for row in self.results["exits"]]
+            return [row["val_top1"] for row in self.results["exits"] if "val_top1" in row]
         return names.exits(names.VAL_TOP1, self.epochs[-1]) if self.epochs else []
 
     @property

@@ -36,21 +36,26 @@ def draw_accuracy(results: Results, file: Path) -> None:
     exits = results["exits"]
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     mmac = [row["mmac"] for row in exits]
-    if "top1" in exits[0]:
-        axes.plot(mmac, [row["top1"] for row in exits], "o-", label="test")
-    axes.plot(mmac, [row["val_top1"] for row in exits], "s--", label="validation")
-    for row in exits:
-        place = (row["mmac"], row.get("top1", row["val_top1"]))
-        axes.annotate(
-            f"exit {row['exit']}", place, (4, -12), textcoords="offset points", fontsize=8
-        )
+    curves = {"top1": ("test", "o-"), "val_top1": ("validation", "s--")}
+    measured = [name for name in curves if name in exits[0]]
+    rows: Sequence[Mapping[str, Any]] = exits
+    for name in measured:
+        label, style = curves[name]
+        axes.plot(mmac, [row[name] for row in rows], style, label=label)
+    for name in measured[:1]:
+        for row in rows:
+            place = (row["mmac"], row[name])
+            axes.annotate(
+                f"exit {row['exit']}", place, (4, -12), textcoords="offset points", fontsize=8
+            )
     axes.set_xlabel("multiply-adds per image (millions)")
     axes.set_ylabel("top-1 accuracy (%)")
     title = METHODS[results["method"]].title
     axes.set_title(f"{title}, {results['preset']} on {results['dataset']}")
     axes.margins(x=0.12, y=0.15)
     axes.grid(alpha=0.3)
-    axes.legend()
+    if measured:
+        axes.legend()
     with replacing(file) as partial:
         figure.savefig(partial, dpi=150)
     plt.close(figure)

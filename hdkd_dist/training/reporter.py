@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ class Reporter:
     """Reporter of the run on rank 0; silent, with the same calls, on the others."""
 
     def __init__(self, run: Run, tracker: Tracker | None, progress: Progress):
-        self.layout = LossLayout(run.engine.module.num_exits)
+        self.layout = LossLayout(run.engine.module.num_exits, run.settings.loss.term_names)
         self.weights = run.weights
         self.epochs = run.settings.schedule.epochs
         self.tracker = tracker
@@ -92,13 +92,11 @@ class Reporter:
         """Record the final accuracies, from the rows of ``results.json``, and the pictures."""
         if self.tracker is None:
             return
-        values = {
-            **per_exit(names.VAL_TOP1, [row["val_top1"] for row in rows]),
-            **per_exit(names.VAL_TOP5, [row["val_top5"] for row in rows]),
-        }
-        if "top1" in rows[0]:
-            values |= per_exit(names.TEST_TOP1, [row["top1"] for row in rows])
-            values |= per_exit(names.TEST_TOP5, [row["top5"] for row in rows])
+        values: dict[str, float] = {}
+        measured: Sequence[Mapping[str, Any]] = rows
+        for group, column in ACCURACIES.items():
+            if column in measured[0]:
+                values |= per_exit(group, [row[column] for row in measured])
         self.tracker.record("end", {"step": step, **values})
         self.tracker.show(pictures)
 
@@ -107,6 +105,14 @@ class Reporter:
         self._bar.close()
         if self.tracker is not None:
             self.tracker.close()
+
+
+ACCURACIES = {  # name of a metric → column of the rows of results.json
+    names.VAL_TOP1: "val_top1",
+    names.VAL_TOP5: "val_top5",
+    names.TEST_TOP1: "top1",
+    names.TEST_TOP5: "top5",
+}
 
 
 def by_member(group: str, members: Sequence[str], values: Sequence[float]) -> dict[str, float]:

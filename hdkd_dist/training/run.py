@@ -71,7 +71,7 @@ def finish(
     Raises:
         ValueError: if they cannot be written; the checkpoints are as they were.
     """
-    state = network_state(run.engine.module)
+    state = network_state(run.engine.module, run.average)
     replicas = ranks.gather_from_ranks(run.weights.gamma)
     with ranks.agreement():
         if ranks.rank() == 0:
@@ -107,8 +107,9 @@ def write_end(
     network = run.engine.module
     write_tensors(state, folder / WEIGHTS)
     costs = exit_costs(network, run.image_size)
-    rows = exit_rows(costs, progress.evaluated, test)
+    rows = exit_rows(costs, progress.validation, test)
     settings = run.settings
+    layout = LossLayout(network.num_exits, settings.loss.term_names)
     results: Results = {
         "method": settings.method,
         "dataset": data.manifest.name,
@@ -118,15 +119,17 @@ def write_end(
         "world_size": run.share.world_size,
         "hardware": describe_device(run.device),
         "exits": rows,
-        "gamma": gamma_record(
-            run.weights, LossLayout(network.num_exits), list(map(sha256_of_bits, replicas))
-        ),
+        "gamma": gamma_record(run.weights, layout, list(map(sha256_of_bits, replicas))),
         "train": {"steps": run.steps, **progress.pace.totals()},
     }
+    if run.average is not None:
+        results["ema_decay"] = run.average.decay
     update_results(folder, results)
     pictures = draw_figures(folder)
     reporter.finish(run.steps, rows, pictures)
     print(table(rows))
+    if run.average is not None:
+        print(f"measured and saved: the weights' average with decay {run.average.decay}")
     if costs.uncounted:
         print(f"multiply-adds leave out {', '.join(costs.uncounted)}: no formula is known")
     print(f"{folder}: weights, {RESULTS}, {METRICS}, {', '.join(p.name for p in pictures)}")
@@ -257,6 +260,7 @@ def train_and_report(
             mark.move("finishing")
             finish(run, data, progress, test, reporter, folder)
     finally:
+        run.readers.close()
         reporter.close()
         if lock is not None:
             lock.close()
@@ -265,7 +269,9 @@ def train_and_report(
 def begin(run: Run, start: Start) -> tuple[Progress, Mapping[str, Any]]:
     """Return the position at which training starts, and where its records end; collective."""
     if start.checkpoint is None:
-        return Progress(Meter(run.engine.module.num_exits, run.device)), {}
+        return Progress(
+            Meter(run.engine.module.num_exits, run.device, run.settings.loss.term_names)
+        ), {}
     progress, records = read_snapshot(run, start.checkpoint, start.world_size, start.changed)
     if ranks.rank() == 0:
         print(f"going on from {start.checkpoint}: step {progress.step} of {run.steps}", flush=True)
@@ -278,11 +284,11 @@ def open_folder(folder: Path, config: Config, manifest: Manifest, start: Start) 
     Returns:
         A file that reserves the folder for this process while it is open.
     """
-    if not start.in_place and what_is_left(folder):
-        hold(folder).close()  # no other process is training it
-        aside = rename_aside(folder, "old")
-        print(f"{folder} held an earlier run, which is now {aside}")
     try:
+        if not start.in_place and what_is_left(folder):
+            hold(folder).close()  # no other process is training it
+            aside = rename_aside(folder, "old")
+            print(f"{folder} held an earlier run, which is now {aside}")
         folder.mkdir(parents=True, exist_ok=True)
         lock = hold(folder)
         if start.in_place:
