@@ -226,8 +226,9 @@ def read_results(folder: Path) -> Results:
     try:
         results = read_json_object(file)
     except (OSError, ValueError) as error:
+        detail = error.strerror if isinstance(error, OSError) else error
         raise ValueError(
-            f"{file} is damaged ({error}): move it away and run hdkd_dist/evaluate.py again"
+            f"{file} is damaged ({detail}): move it away and run hdkd_dist/evaluate.py again"
         ) from None
     return cast(Results, results)
 

@@ -84,7 +84,7 @@ def test_a_manifest_cannot_be_changed(manifest):
 def test_no_folder_tells_the_prepare_command(tmp_path):
     message = refusal(tmp_path / "absent")
     assert "does not exist" in message
-    assert "give another folder, or prepare one with data_prep/cifar100.py" in message
+    assert f"python data_prep/digits.py --out {tmp_path / 'absent'}" in message
 
 
 def test_no_manifest_tells_the_prepare_command(tmp_path):
