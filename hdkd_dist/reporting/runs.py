@@ -200,7 +200,7 @@ def differences(runs: Sequence[RecordedRun]) -> dict[str, list[str]]:
     """
 
     def shown(value: Any) -> str:
-        return value if isinstance(value, str) else json.dumps(value)
+        return value if isinstance(value, str) else json.dumps(names.plain(value))
 
     flat = [names.flatten(run.config) for run in runs]
     keys = {key: None for config in flat for key in config if key != "hdkd.run.out"}
