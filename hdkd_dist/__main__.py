@@ -62,6 +62,9 @@ COMMANDS: dict[str, Command] = {
         "Plan, run and collect the paper's tables.",
         needs=("deepspeed", "ffcv", "pydantic"),
     ),
+    "drift": Command(
+        "hdkd_dist.inference.drift", "Compare live answers of an exported network with its export."
+    ),
     "models": Command("hdkd_dist.models", "Print every network with the cost of each exit."),
     **preparing(),
 }

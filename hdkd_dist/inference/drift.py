@@ -1,6 +1,6 @@
 """After deployment: do the images still leave where, and as surely, as at export?
 
-``python -m hdkd_dist.inference.drift --model exported --live answers.jsonl``
+``hdkd-drift --model exported --live answers.jsonl``
 
 Thresholds are right for images like those of the validation split. When other ones come, they leave
 elsewhere, the budget no longer holds, and confidences mean less; no labels are needed to see it.
