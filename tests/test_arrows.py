@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     ),
     "config": ({"torch", "pydantic"}, {"method", "models", "data"}),
     "distributed": ({"torch"}, {"data"}),
-    "runs": ({"torch", "safetensors"}, {"models", "data"}),
+    "runs": ({"torch", "safetensors", "matplotlib"}, {"models", "data"}),
     "inference": (
         {"torch", "numpy", "safetensors", "PIL", "onnxruntime"},
         {"models", "data", "runs", "cli"},

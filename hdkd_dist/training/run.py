@@ -87,7 +87,7 @@ def finish(
         "train": {"steps": run.steps, **progress.pace.totals()},
     }
     update_results(folder, results)
-    pictures = draw_figures(folder)
+    pictures = draw_figures(folder, manifest.splits["test"].samples)
     reporter.finish(run.steps, rows, pictures)
     print(table(rows))
     if costs.uncounted:
