@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hdkd_dist.evaluation.figures import drawing
+from hdkd_dist.runs.pictures import drawing
 
 NOT_EXACT = ("finite_difference", "betty")
 OURS, OTHERS, INEXACT = "#08519c", "#9ecae1", "#fdae6b"

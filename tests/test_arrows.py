@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     ),
     "paper/judging": ({"numpy", "scipy"}, {"paper", "method"}),
     "reporting": (
-        {"plotly", "jinja2", "markupsafe", "pydantic", "wandb_workspaces"},
+        {"plotly", "jinja2", "markupsafe", "pydantic", "wandb", "wandb_workspaces"},
         {"runs", "method", "__version__", "cli"},
     ),
 }

@@ -69,8 +69,8 @@ def draw_exits_taken(rows: Rows, title: str, file: Path) -> None:
             share = [100 * row["shares"][k] for row in shown]
             axes.bar(places, share, 0.75, bottom=below, color=colors[k], label=f"exit {k + 1}")
             below = [b + s for b, s in zip(below, share, strict=True)]
-        digits = 2 if shown[0]["budget_mmac"] < 10 else 3
-        axes.set_xticks(places, [f"{row['budget_mmac']:.{digits}g}" for row in shown])
+        decimals = 2 if shown[0]["budget_mmac"] < 10 else 0
+        axes.set_xticks(places, [f"{row['budget_mmac']:.{decimals}f}" for row in shown])
         axes.grid(axis="x", visible=False)
         axes.set(xlabel="budget: " + COST, ylabel="test images that leave (%)", ylim=(0, 100))
         axes.set_title(title)

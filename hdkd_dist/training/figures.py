@@ -29,15 +29,16 @@ def draw_gamma(initial: GammaEntries, steps: Sequence[Mapping[str, Any]], file: 
     """Draw every entry of γ over the training steps, as a heat map of its difference from γ₀."""
     start = names.gamma_by_name(initial, steps[0])
     change = [[event[name] - value for event in steps] for name, value in start.items()]
-    colors, least, most = color_scale(min(map(min, change)), max(map(max, change)))
+    least, most = min(0, *map(min, change)), max(0, *map(max, change))
+    bound = max(-least, most) or 1e-3  # 0 is white
     with drawing(file, 7, 1.5 + 0.22 * len(start)) as (figure, axes):
         picture = axes.pcolormesh(
             [event["step"] for event in steps],
             range(len(start)),
             change,
-            cmap=colors,
-            vmin=least,
-            vmax=most,
+            cmap="RdBu_r",
+            vmin=-bound,
+            vmax=bound,
             shading="nearest",
         )
         labels = [f"{names.display(name)}  ({value:.2f})" for name, value in start.items()]
@@ -46,14 +47,6 @@ def draw_gamma(initial: GammaEntries, steps: Sequence[Mapping[str, Any]], file: 
         axes.grid(visible=False)
         axes.set(xlabel="step")
         axes.set_title("loss weights γ: change since the start (initial value in brackets)")
-        figure.colorbar(picture, ax=axes, label="γ − γ₀")
-
-
-def color_scale(least: float, most: float) -> tuple[str, float, float]:
-    """Choose a colour map and its ends, so that 0 is white and no half of the scale is empty."""
-    if least >= 0:
-        return "Reds", 0, most or 1e-3
-    if most <= 0:
-        return "Blues_r", least, 0
-    bound = max(-least, most)
-    return "RdBu_r", -bound, bound
+        scale = figure.colorbar(picture, ax=axes, label="γ − γ₀")
+        if least < most:
+            scale.ax.set_ylim(least, most)  # of the colours only those that occur
