@@ -187,8 +187,10 @@ def main(
     network = trained(Path(run), manifest)
     model = read_run(Path(run))["hdkd"]["model"]
     side = spec_of(model).input_size
-    splits = [read_batches(manifest, s, batch, batches, side) for s in ("train", "metaval")]
-    rows = [row for rate in RATES for row in measure(network, *splits, rate)]
+    train, metaval = (
+        read_batches(manifest, split, batch, batches, side) for split in ("train", "metaval")
+    )
+    rows = [row for rate in RATES for row in measure(network, train, metaval, rate)]
     show(rows)
     if json:
         print_json({"rows": rows, "torch": torch.__version__, "threads": threads})

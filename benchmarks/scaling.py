@@ -91,9 +91,10 @@ def measure(preset: str, micro_batch: int, rounds: int, period: int) -> dict[str
     single, pair = start(preset, micro_batch)
     wire, counts = {}, {}
     for mode in MODES:
-        before = pair[0].ask("wire") or pair[0].answer()
+        (before,) = asked(pair[:1], "wire")
         counts[mode] = asked(pair, "count", mode)
-        wire[mode] = (pair[0].ask("wire") or pair[0].answer()) - before
+        (after,) = asked(pair[:1], "wire")
+        wire[mode] = after - before
         asked(pair, "timed", mode, period)  # warms up
         asked(single, "timed", mode, period)
     log_every = configuration(preset, micro_batch, {}).hdkd.run.log_every
