@@ -22,7 +22,7 @@ def box(axes: Axes, x: float, y: float, text: str, color: str, width: float = 1.
     """Draw a box around its text; x and y are its centre."""
     corner = (x - width / 2, y - 0.32)
     axes.add_patch(FancyBboxPatch(corner, width, 0.64, "round,pad=0.02", fc=color, ec="0.35", lw=1))
-    axes.text(x, y, text, ha="center", va="center", fontsize=10)
+    axes.text(x, y, text, ha="center", va="center", fontsize=11)
 
 
 def arrow(
@@ -40,9 +40,9 @@ def arrow(
 
 def draw(file: Path) -> None:
     """Draw the picture."""
-    figure, axes = plt.subplots(figsize=(10, 4.1), layout="constrained")
+    figure, axes = plt.subplots(figsize=(10.5, 4.1), layout="constrained")
     places = [STEP * k for k in range(EXITS)]
-    axes.text(-1.75, STAGES_Y, "image", ha="center", va="center", fontsize=10)
+    axes.text(-1.75, STAGES_Y, "image", ha="center", va="center", fontsize=11)
     arrow(axes, (-1.35, STAGES_Y), (-0.8, STAGES_Y), LABEL)
     for k, x in enumerate(places):
         box(axes, x, STAGES_Y, f"stage {k + 1}", STAGE)
@@ -51,7 +51,7 @@ def draw(file: Path) -> None:
         if k:
             arrow(axes, (x - STEP + 0.8, STAGES_Y), (x - 0.8, STAGES_Y), LABEL)
         arrow(axes, (x, LABELS_Y + 0.36), (x, EXITS_Y - 0.36), GAMMA)
-        axes.text(x + 0.1, 0.62, f"γ·CE {k + 1}", color=GAMMA, fontsize=9)
+        axes.text(x + 0.1, 0.62, f"γ·CE {k + 1}", color=GAMMA, fontsize=10)
     for teacher in range(EXITS):
         for student in range(teacher):
             start = (places[teacher] - 0.25, EXITS_Y - 0.34)
@@ -61,20 +61,20 @@ def draw(file: Path) -> None:
     axes.text(
         places[-1] + 0.9, 2.35,
         "orange: every later exit teaches\nevery earlier one, γ·KD i→j",
-        color=TEACH, fontsize=9, va="center",
+        color=TEACH, fontsize=10.5, va="center",
     )  # fmt: skip
     axes.text(
         places[-1] + 0.9, 0.85,
         "γ, one weight per coloured arrow, is\nlearned: look one step ahead, judge\n"
         "all exits on a held-out batch, follow\nthe exact gradient",
-        color=GAMMA, fontsize=9, va="center",
+        color=GAMMA, fontsize=10.5, va="center",
     )  # fmt: skip
     axes.text(
         places[-1] + 0.9, STAGES_Y,
         "in use: an easy image leaves\nat an early exit and costs less",
-        color=LABEL, fontsize=9, va="center",
+        color=LABEL, fontsize=10.5, va="center",
     )  # fmt: skip
-    axes.set(xlim=(-2.2, places[-1] + 4.2), ylim=(-0.45, 4.05), aspect="auto")
+    axes.set(xlim=(-2.2, places[-1] + 4.6), ylim=(-0.45, 4.05), aspect="auto")
     axes.axis("off")
     figure.savefig(file, dpi=120)
     plt.close(figure)
