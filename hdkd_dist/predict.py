@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def main(
-    model: str,
-    images: str,
+    model: Path,
+    images: Path,
     budget_mmac: float | None = None,
     deadline_ms: float | None = None,
     exit: int | None = None,
@@ -28,6 +28,7 @@ def main(
     runtime: str | None = None,
     threads: int | None = None,
     providers: Sequence[str] = (),
+    factory: str | None = None,
 ) -> None:
     """Classify images under a budget; JSON lines on stdout, the last one a summary.
 
@@ -41,12 +42,14 @@ def main(
         runtime: onnx or torch; default the first that is installed.
         threads: of the runtime.
         providers: onnxruntime's execution providers by name; default the CPU's.
+        factory: package.module:callable that builds the network in torch, where the one named in
+            model.json is elsewhere.
     """
     from hdkd_dist.distributed.allocation import keep_freed_memory
     from hdkd_dist.inference.predictor import Predictor, files_in
 
     keep_freed_memory()
-    files = files_in(Path(str(images)))
+    files = files_in(images)
     predictor = Predictor(
         str(model),
         budget_mmac=budget_mmac,
@@ -55,7 +58,8 @@ def main(
         runtime=runtime,
         threads=threads,
         providers=providers,
-        batch=min(batch, len(files)) if isinstance(batch, int) else batch,  # so are stages timed
+        factory=factory,
+        batch=min(batch, len(files)),  # so are stages timed
     )
     tally = Tally([0] * len(predictor.exported.exits))
     for each in predictor.batches(files):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from hdkd_dist.models.network import check_exits
+from hdkd_dist.spelling import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -55,27 +55,36 @@ def call_factory(spec: FactorySpec) -> nn.Module:
 
 
 def import_factory(path: str) -> Callable[..., nn.Module]:
+    """Import what builds a network, see :func:`import_callable`."""
+    return import_callable(path, "factory")
+
+
+def import_callable(path: str, what: str) -> Callable[..., Any]:
     """Import ``"package.module:callable"`` from the working directory or the import path.
+
+    Args:
+        path: names it.
+        what: it is, for messages.
 
     Raises:
         ValueError: in one line, if there is no such module or no such callable in it.
     """
     module_name, colon, name = path.partition(":")
     if not (module_name and colon and name):
-        raise ValueError(f'the factory {path!r} must read "package.module:callable"')
+        raise ValueError(f'the {what} {path!r} must read "package.module:callable"')
     here = os.getcwd()
     sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise ValueError(f"the factory {path} cannot be imported: {error}") from error
+            raise ValueError(f"the {what} {path} cannot be imported: {error}") from error
         raise ValueError(
-            f"the factory {path}: there is no module {module_name} in {here} or on PYTHONPATH"
+            f"the {what} {path}: there is no module {module_name} in {here} or on PYTHONPATH"
         ) from None
     except Exception as error:  # the user's own code may raise anything
         reason = f"{type(error).__name__}: {error}".replace("\n", " ")
-        raise ValueError(f"the factory {path} cannot be imported: {reason}") from error
+        raise ValueError(f"the {what} {path} cannot be imported: {reason}") from error
     finally:
         sys.path.remove(here)
         if here not in sys.path:
@@ -86,13 +95,12 @@ def import_factory(path: str) -> Callable[..., nn.Module]:
 
 
 def require_known(name: str, known: Iterable[str], what: str) -> None:
-    """Refuse a name that is none of ``known``, with the nearest of them.
+    """Refuse a name that is none of ``known``, with what may be meant.
 
     Raises:
         ValueError: naming ``what`` it should be.
     """
     known = list(known)
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0)
-        hint = f"; the nearest known name is {near[0]!r}" if near else ""
+        hint = did_you_mean(str(name), known) or f" (known: {', '.join(known)})"
         raise ValueError(f"unknown {what} {name!r}{hint}")

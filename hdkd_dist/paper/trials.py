@@ -102,7 +102,7 @@ def same_steps(bench: Bench, size: Size) -> Setting:
     batch = raw["train_batch_size"]
     own, whole = (bench.train_images(each) // batch for each in (size, bench.same_steps_as))
     schedule = ScheduleSettings.model_validate(raw["hdkd"]["schedule"])
-    stretched = scaled_schedule(schedule, round(schedule.epochs * whole / own))
+    stretched = scaled_schedule(schedule, round(schedule.epochs * whole / own), {})
     return {
         f"hdkd.schedule.{name}": value
         for name, value in stretched.model_dump(mode="json").items()
@@ -121,7 +121,13 @@ _NOT_RESULTS: dict[str, Any] = {
 # Settings that came after the first records were kept, at the value that changes nothing: a run
 # that has it keeps the digest that it had before.
 _NEUTRAL: dict[str, dict[str, Any]] = {
-    "model": {"factory": None, "kwargs": {}, "input_size": None, "init_from": None},
+    "model": {
+        "factory": None,
+        "kwargs": {},
+        "input_size": None,
+        "init_from": None,
+        "ema_decay": None,
+    },
     "data": {
         "reader": "ffcv",
         "randaugment": None,
@@ -129,7 +135,7 @@ _NEUTRAL: dict[str, dict[str, Any]] = {
         "colour_jitter": 0.0,
     },
     "schedule": {"kind": "steps", "warmup_start": None},
-    "loss": {"teachers": None, "label_smoothing": 0.0},
+    "loss": {"teachers": None, "label_smoothing": 0.0, "terms": {}},
 }
 
 
@@ -192,9 +198,9 @@ class Folders:
         return self.out / "sources" / source.name
 
 
-def place_of(scale: Scale, data: str, out: str | None) -> Folders:
+def place_of(scale: Scale, data: Path, out: Path | None) -> Folders:
     """Return the command line's folders."""
-    return Folders(Path(str(data)), Path(str(out or f"runs/{scale.name}")))
+    return Folders(data, out or Path("runs", scale.name))
 
 
 def train_words(trial: Trial, place: Folders, taken: Mapping[str, Any] | None = None) -> list[str]:
