@@ -16,9 +16,10 @@ STANDARD = set(sys.stdlib_module_names)
 MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "method": ({"torch"}, set()),
     "models": ({"torch"}, {"cli", "spelling"}),
-    "data": ({"torch", "ffcv", "numba", "numpy", "PIL"}, set()),
+    "data": ({"torch", "numpy", "PIL"}, set()),
+    "data/readers": ({"torch", "ffcv", "numba", "numpy", "PIL", "cv2"}, {"data"}),
     "data/preparing": (
-        {"ffcv", "numpy", "PIL", "sklearn", "scipy", "tqdm", "cv2"},
+        {"numpy", "PIL", "sklearn", "scipy", "tqdm", "cv2"},
         {"data"},
     ),
     "config": ({"torch", "pydantic"}, {"method", "models", "data", "spelling"}),
@@ -30,13 +31,13 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     ),
     "evaluation": (
         {"torch", "numpy", "matplotlib"},
-        {"inference", "models", "data", "data/preparing", "runs"},
+        {"inference", "models", "data", "data/preparing", "data/readers", "runs"},
     ),
     "training": (
         {"torch", "deepspeed", "wandb", "matplotlib", "tqdm", "safetensors"},
         {
             *{"training/checkpointing", "config", "distributed", "runs"},
-            *{"method", "models", "data", "data/preparing"},
+            *{"method", "models", "data", "data/preparing", "data/readers"},
         },
     ),
     "training/checkpointing": (

@@ -122,6 +122,12 @@ _NOT_RESULTS: dict[str, Any] = {
 # that has it keeps the digest that it had before.
 _NEUTRAL: dict[str, dict[str, Any]] = {
     "model": {"factory": None, "kwargs": {}, "input_size": None, "init_from": None},
+    "data": {
+        "reader": "ffcv",
+        "randaugment": None,
+        "randaugment_operations": 2,
+        "colour_jitter": 0.0,
+    },
     "schedule": {"kind": "steps", "warmup_start": None},
     "loss": {"teachers": None, "label_smoothing": 0.0},
 }

@@ -202,6 +202,7 @@ def train_and_report(
             mark.move("finishing")
             finish(run, manifest, progress, test, reporter, folder)
     finally:
+        run.readers.close()
         reporter.close()
         if lock is not None:
             lock.close()
