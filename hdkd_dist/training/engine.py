@@ -212,7 +212,14 @@ def build_engine(
 
 
 # How DeepSpeed refuses configurations.
-REFUSALS = (AssertionError, TypeError, ValueError, KeyError, DeepSpeedConfigError)
+REFUSALS = (
+    AssertionError,
+    AttributeError,
+    DeepSpeedConfigError,
+    KeyError,
+    TypeError,
+    ValueError,
+)
 
 
 def check_accepted(config: Config) -> None:
