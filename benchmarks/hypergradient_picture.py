@@ -13,7 +13,6 @@ LABELS = {
     "default": "this project's default: online, every 2nd step",
     "online": "online",
     "lookahead": "look-ahead",
-    "lookahead_keep_graph": "look-ahead, graph kept",
     "finite_difference": "look-ahead, finite difference",
     "second_order": "look-ahead, double backward",
 }

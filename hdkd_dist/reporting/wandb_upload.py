@@ -34,6 +34,7 @@ def main(runs: Sequence[str], project: str = "hdkd_dist", entity: str | None = N
     os.environ.setdefault("WANDB_SILENT", "true")
     for folder in run_folders([runs] if isinstance(runs, str) else runs):
         print(upload(folder, str(project), entity), flush=True)
+    wandb.teardown()  # its own process has then written everything
 
 
 def upload(folder: Path, project: str, entity: str | None = None) -> str:
