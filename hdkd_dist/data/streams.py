@@ -154,6 +154,7 @@ class SplitReader:
         check_beton(path, manifest.splits[split])
         self.key = AugmentationKey()
         self.samples = manifest.splits[split].samples
+        self.compiled = False  # FFCV does it for the first batch, which may take a minute
         self._device = reading.device
         decoder = image_pipeline(manifest, image_size, self.key if augment else None)
         with unchanged_thread_count():
@@ -184,6 +185,7 @@ class SplitReader:
             batches = iter(self._loader)
         try:
             for views in batches:
+                self.compiled = True
                 yield MicroBatch(*copies.cloned(views))
         finally:
             batches.terminate_event.set()  # also where a pass is left early

@@ -33,6 +33,7 @@ from hdkd_dist.data.preparing.workers import available_cores
 from hdkd_dist.distributed import ranks
 from hdkd_dist.distributed.devices import check_gpus, device_index, named_by_local_rank
 from hdkd_dist.distributed.ranks import PATIENCE
+from hdkd_dist.distributed.watchdog import backend_patience
 
 
 def learning_rate(settings: ScheduleSettings, batch: int) -> float:
@@ -161,11 +162,6 @@ def without_shared_buffers() -> Iterator[None]:
     finally:
         if local_size is not None:
             os.environ["LOCAL_SIZE"] = local_size
-
-
-def backend_patience(hang_timeout_s: float) -> timedelta:
-    """How long a backend's collectives wait: longer than the watchdog, which names the rank."""
-    return timedelta(seconds=2 * hang_timeout_s)
 
 
 def build_engine(
