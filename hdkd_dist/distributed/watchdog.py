@@ -169,7 +169,7 @@ class Watchdog:
         return f"{ranks.world_size()} ranks: {places}"
 
     def keep_stacks_in(self, folder: Path) -> None:
-        """Write the ranks' stacks to files in ``folder`` from now on, should the run be given up."""
+        """Let the ranks' stacks be written to ``folder`` should the run be given up from now on."""
         self.stacks.open_in(folder, ranks.rank())
         self.stacks.arm(self.silence)
 
