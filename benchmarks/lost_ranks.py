@@ -31,7 +31,7 @@ from local_ranks import ROOT, LocalRanks
 SCRIPT = ROOT / "benchmarks/faulty_train.py"
 HANG_TIMEOUT = 8.0  # seconds; the loader's first compilation takes longer, and is no hang
 SELF_WRITING = ("stuck in the loader", "stuck in C")  # others have a traceback, or are gone
-WAITING = 120.0  # seconds
+WAITING = 600.0  # seconds, of a start-up on a busy machine too
 
 
 @dataclass(frozen=True)
