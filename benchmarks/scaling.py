@@ -91,9 +91,10 @@ def measure(preset: str, micro_batch: int, rounds: int, period: int) -> dict[str
     single, pair = start(preset, micro_batch)
     wire, counts = {}, {}
     for mode in MODES:
-        before = pair[0].ask("wire") or pair[0].answer()
+        (before,) = asked(pair[:1], "wire")
         counts[mode] = asked(pair, "count", mode)
-        wire[mode] = (pair[0].ask("wire") or pair[0].answer()) - before
+        (after,) = asked(pair[:1], "wire")
+        wire[mode] = after - before
         asked(pair, "timed", mode, period)  # warms up
         asked(single, "timed", mode, period)
     log_every = configuration(preset, micro_batch, {}).hdkd.run.log_every
@@ -185,7 +186,7 @@ def main(
     micro_batch: int = 64,
     rounds: int = 12,
     period: int = 2,
-    machine: dict | None = None,
+    machine: str = "{}",
     picture: str | None = None,
     json: bool = False,
 ) -> None:
@@ -200,7 +201,7 @@ def main(
         picture: a file to draw to.
         json: print one JSON object as the last line.
     """
-    assumptions = Machine(**(machine or {}))
+    assumptions = Machine(**json_format.loads(machine))
     enter_own_network()
     os.environ.update(OMP_NUM_THREADS="1", GLOO_SOCKET_IFNAME="lo")
     report = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -50,6 +50,7 @@ class Trainee:
     """A way to train, and how far it has come."""
 
     algorithm: Algorithm
+    rates: Callable[[], list[float]]  # of the optimiser, as DeepSpeed gives them
     every: int  # steps between those of γ
     meter: Meter
     log_every: int
@@ -59,7 +60,7 @@ class Trainee:
         """One step as the trainer takes it, with all that the ranks tell each other."""
         algorithm, weights = self.algorithm, self.algorithm.weights
         if weights.learns and self.steps % self.every == 0:
-            rate = algorithm.engine.get_lr()[0]
+            rate = self.rates()[0]
             seen, gradient = algorithm.step(train, metaval, rate)
             self.meter.add_gamma_step(self.steps + 1, gradient, replicate(weights))
         else:
@@ -92,6 +93,7 @@ class ScalingRank:
                     config.hdkd,
                     config.deepspeed,
                 ),
+                engine.get_lr,
                 config.hdkd.gamma.every,
                 Meter(network.num_exits, CPU),
                 config.hdkd.run.log_every,

@@ -58,6 +58,7 @@ class ProgressMark:
     count: int = 0  # rises with every movement, equally on all ranks
     step: int = 0
     activity: str = "preparing"
+    _read: set[int] = field(default_factory=set)  # ids of readers that have given a batch
 
     def move(self, activity: str, step: int | None = None) -> None:
         """Note that the main thread has got to ``activity``."""
@@ -65,15 +66,24 @@ class ProgressMark:
         self.step = self.step if step is None else step
         self.count += 1
 
+    def wait_for(self, reader: SplitReader) -> None:
+        """Note that a batch of ``reader`` is waited for; its first one takes long."""
+        self.move("reading data" if id(reader) in self._read else COMPILING)
+
+    def got_from(self, reader: SplitReader) -> None:
+        """Note that it has come and is worked on."""
+        self._read.add(id(reader))
+        self.move("computing")
+
     def reading(self, batches: Iterator[Item], reader: SplitReader) -> Iterator[Item]:
         """Yield ``reader``'s batches; note when they are waited for and when they are worked on."""
         while True:
-            self.move("reading data" if reader.compiled else COMPILING)
+            self.wait_for(reader)
             try:
                 batch = next(batches)
             except StopIteration:
                 return
-            self.move("computing")
+            self.got_from(reader)
             yield batch
 
 

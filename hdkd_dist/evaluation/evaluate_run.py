@@ -1,4 +1,4 @@
-"""Evaluating finished runs: their splits are read with FFCV, their folders get the results."""
+"""Evaluating finished runs: their splits are read as in training, their folders get the results."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from hdkd_dist.data.manifest import EXTRA, ImageFormat, Manifest, data_folder, read_manifest
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.data.preparing.workers import progress_bar
+from hdkd_dist.data.readers.opening import open_split
 from hdkd_dist.data.streams import ReadOptions, SplitReader, evaluation_pass
 from hdkd_dist.evaluation import figures
 from hdkd_dist.evaluation.figures import draw_easy_and_hard
@@ -169,13 +170,12 @@ class EvaluationData:
         Readers are cached: dropping one during a numba compilation prints a traceback.
         """
         if split not in self._readers:
-            self._readers[split] = SplitReader(
+            self._readers[split] = open_split(
                 self.manifest,
                 split,
                 image_size=self.image_size,
                 batch=self.batch,
                 reading=self.reading,
-                augment=False,
             )
         return self._readers[split]
 
@@ -220,7 +220,8 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
     model = config["hdkd"]["model"]
     image_size = spec_of(model).input_size
     trained = (trained_on(folder) or manifest).image
-    reading = ReadOptions(device, options.workers)
+    reader = config["hdkd"]["data"].get("reader", "ffcv")  # older runs do not say
+    reading = ReadOptions(device, options.workers, reader=reader)
     data = EvaluationData(manifest, trained, image_size, options.batch, reading)
     outputs = {name: data.outputs(network, split) for name, split in SPLITS.items()}
     if EXTRA in manifest.splits:

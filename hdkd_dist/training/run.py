@@ -204,6 +204,7 @@ def train_and_report(
             watchdog.mark.move("finishing")
             finish(run, manifest, progress, test, reporter, folder)
     finally:
+        run.readers.close()
         reporter.close()
         if lock is not None:
             lock.close()
@@ -225,11 +226,11 @@ def open_folder(folder: Path, config: Config, manifest: Manifest, start: Start) 
     Returns:
         A file that reserves the folder for this process while it is open.
     """
-    if not start.in_place and (folder / CONFIG).exists():
-        hold(folder).close()  # no other process is training it
-        aside = rename_aside(folder, "old")
-        print(f"{folder} held an earlier run, which is now {aside}")
     try:
+        if not start.in_place and (folder / CONFIG).exists():
+            hold(folder).close()  # no other process is training it
+            aside = rename_aside(folder, "old")
+            print(f"{folder} held an earlier run, which is now {aside}")
         folder.mkdir(parents=True, exist_ok=True)
         lock = hold(folder)
         if start.in_place:

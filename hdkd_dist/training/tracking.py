@@ -126,6 +126,11 @@ def start_wandb(
     """
     if settings.wandb == "disabled":
         return None
+    mode = os.environ.get("WANDB_MODE", settings.wandb)
+    if mode != settings.wandb:
+        warn(
+            f"WANDB_MODE={mode} in the environment makes no difference: --set hdkd.run.wandb={mode}"
+        )
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb  # slow to import, and not needed by ranks that do not write
 

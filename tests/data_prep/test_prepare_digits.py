@@ -1,4 +1,5 @@
 import numpy as np
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from hdkd_dist.data.manifest import read_manifest
@@ -57,3 +58,23 @@ def test_bad_requests_are_refused(tmp_path, refuse):
     assert not list(tmp_path.iterdir())
     prepare_digits(out)
     assert "seed (0 there, 4 asked for)" in refuse("digits", "--out", out, "--seed", "4")
+
+
+def test_samples_are_test_images_named_after_their_class(tmp_path, raw_samples):
+    manifest = prepare_digits(tmp_path)
+    files = sorted((tmp_path / "samples").glob("*.png"))
+    assert len(files) == 20
+    test, labels = raw_samples(manifest.path("test"))
+    for file in files:
+        with Image.open(file) as image:
+            pixels = np.asarray(image)
+        same = [label for each, label in zip(test, labels, strict=True) if (each == pixels).all()]
+        assert int(file.name.split("_")[1]) in same
+
+
+def test_missing_samples_come_back(tmp_path):
+    prepare_digits(tmp_path)
+    lost = tmp_path / "samples" / "digit_3_1.png"
+    lost.unlink()
+    prepare_digits(tmp_path)
+    assert lost.is_file()

@@ -13,7 +13,7 @@ from hdkd_dist.data.streams import MicroBatch, SplitReader
 from hdkd_dist.distributed import ranks
 from hdkd_dist.distributed.ranks import NOTHING, SAVE, DelayedMax
 from hdkd_dist.distributed.signals import LOST, STOPPED, StopRequests
-from hdkd_dist.distributed.watchdog import COMPILING, ProgressMark
+from hdkd_dist.distributed.watchdog import ProgressMark
 from hdkd_dist.models.accuracy import percentages
 from hdkd_dist.training.build import Run
 from hdkd_dist.training.checkpointing import files
@@ -185,9 +185,9 @@ class Saver:
             reader: where they come from.
         """
         for _ in range(rounds):
-            self.mark.move("reading data" if reader.compiled else COMPILING)
+            self.mark.wait_for(reader)
             batch = next(batches, None)
-            self.mark.move("computing")
+            self.mark.got_from(reader)
             if batch is not None:
                 yield batch
             self.after_step()
