@@ -124,6 +124,7 @@ def await_end(child: int) -> int | str:
 
 
 def read(file: Path) -> str:
+    """A text that a command has left; empty if it has left none."""
     return file.read_bytes().decode(errors="replace") if file.exists() else ""
 
 
@@ -224,6 +225,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="of what is in order; made if it is not there")
     parser.add_argument("--rows", default="", help="a regular expression")
     parser.add_argument("--columns", default=".*", help="a regular expression, of the whole")
+    parser.add_argument("--each", type=int, default=20, help="places of one kind in a JSON file")
     parser.add_argument("--json", type=Path, help="also list every case there")
     given = parser.parse_args()
     os.environ |= {"WANDB_MODE": "offline", "NUMBA_OPT": "0", "OMP_NUM_THREADS": "1"}
@@ -233,7 +235,7 @@ def main() -> None:
             build_folder(base)
         cases = [
             case
-            for case in (*file_cases(base), *flag_cases(base))
+            for case in (*file_cases(base, given.each), *flag_cases(base))
             if re.search(given.rows, case.row) and re.fullmatch(given.columns, case.column)
         ]
         warm({case.words[0] for case in cases})

@@ -141,8 +141,8 @@ def damaged(reader: Reader, kind: str, damage: Damage) -> Case:
     )
 
 
-def file_cases(base: Path) -> Iterator[Case]:
-    """Every reader × every damage to its file."""
+def file_cases(base: Path, each: int) -> Iterator[Case]:
+    """Every reader × every damage to its file; of one kind within a JSON file ``each`` places."""
     for reader in READERS:
         file = next(base.glob(reader.file), None)
         if file is None:
@@ -153,7 +153,7 @@ def file_cases(base: Path) -> Iterator[Case]:
             for kind, damage in NESTED.items():
                 yield damaged(reader, kind, damage)
             for kind, damages in json_damages(file).items():
-                for damage in damages:
+                for damage in damages[:: max(1, len(damages) // each)]:
                     yield damaged(reader, kind, damage)
 
 

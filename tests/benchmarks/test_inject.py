@@ -25,7 +25,16 @@ def test_damages_to_an_export_or_a_run_are_refused_or_named_in_one_line(tmp_path
     record_run(base / "run")
     (base / "data").mkdir()
     build_sources(base)
-    words = ["--folder", base, "--rows", "model.json .predict|report", "--columns", DAMAGES]
+    words = [
+        "--folder",
+        base,
+        "--rows",
+        "model.json .predict|report",
+        "--columns",
+        DAMAGES,
+        "--each",
+        "1",
+    ]
     done = subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith(" cases, 0 failed\n")
