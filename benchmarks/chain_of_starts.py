@@ -65,7 +65,7 @@ class Attempt:
         last = events[-1] if events else {"event": ""}
         return last["event"] == "step" and last["step"] % steps_per_epoch(self.folder) == 0
 
-    def wait_until(self, moment: Callable[[], bool], patience: float = 120) -> bool:
+    def wait_until(self, moment: Callable[[], bool], patience: float = 600) -> bool:
         """Wait for a moment; False if the run ended before it."""
         end = time.monotonic() + patience
         while not moment():
