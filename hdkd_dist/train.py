@@ -111,7 +111,8 @@ def check_run(config: Config) -> None:
     Raises:
         ValueError: in one line.
     """
-    from hdkd_dist.data.manifest import EMBEDDED, SPLITS, data_folder, read_manifest
+    from hdkd_dist.config.data_fit import check_metaval
+    from hdkd_dist.data.manifest import EMBEDDED, data_folder, read_manifest
     from hdkd_dist.data.order import steps_per_epoch
     from hdkd_dist.distributed.devices import check_gpus
 
@@ -120,8 +121,9 @@ def check_run(config: Config) -> None:
     if config.hdkd.data.path != EMBEDDED:  # which is prepared on first use
         manifest = read_manifest(data_folder(config.hdkd.data.path))
         steps_per_epoch(manifest, config.share)
-        for split in SPLITS:
+        for split in manifest.splits:
             manifest.path(split)
+        check_metaval(config.hdkd, manifest)
     with silent_start():
         from hdkd_dist.training.engine import check_accepted
     check_accepted(config)

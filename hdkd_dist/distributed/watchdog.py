@@ -73,7 +73,7 @@ class ProgressMark:
     def got_from(self, reader: SplitReader) -> None:
         """Note that it has come and is worked on."""
         self._read.add(id(reader))
-        self.move("computing")
+        self.move("computing" if self.step else "computing the first step")
 
     def reading(self, batches: Iterator[Item], reader: SplitReader) -> Iterator[Item]:
         """Yield ``reader``'s batches; note when they are waited for and when they are worked on."""
@@ -92,14 +92,14 @@ ROUND = 1.0  # seconds between two reports
 LINGER = 3  # rounds for which rank 0 keeps a verdict readable; failures of the store in a row
 VERDICT = "verdict"
 BROKEN = ("gloo", "nccl", "connection", "closed by peer", "broken pipe", "timed out")
-UNTIMED = ("preparing", "finishing")  # activities that may take hours
+UNTIMED = ("preparing", "finishing")  # activities begin so that may take hours
 COMPILING = "compiling the loader"  # at the first batch of each split
 COMPILATION = 1800.0  # seconds that it may take, however short the time limit is
 
 
 def longest_stillness(activity: str, timeout: float) -> float:
     """Say how many seconds a rank may stay at an activity, by the time limit for most of them."""
-    if activity in UNTIMED:
+    if activity.startswith(UNTIMED):
         return math.inf
     return max(timeout, COMPILATION) if activity == COMPILING else timeout
 
