@@ -23,7 +23,7 @@ from hdkd_dist.distributed.allocation import keep_freed_memory
 from hdkd_dist.distributed.devices import describe_device, device_line, set_rounding
 from hdkd_dist.distributed.heartbeat import Heartbeat
 from hdkd_dist.distributed.signals import StopRequests
-from hdkd_dist.distributed.watchdog import Watchdog, backend_patience
+from hdkd_dist.distributed.watchdog import ProgressMark, Watchdog, backend_patience
 from hdkd_dist.method.objective import LossLayout
 from hdkd_dist.models import exit_costs, network_name
 from hdkd_dist.runs.folder import (
