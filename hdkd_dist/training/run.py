@@ -23,7 +23,7 @@ from hdkd_dist.distributed.allocation import keep_freed_memory
 from hdkd_dist.distributed.devices import describe_device, device_line, set_rounding
 from hdkd_dist.distributed.heartbeat import Heartbeat
 from hdkd_dist.distributed.signals import StopRequests
-from hdkd_dist.distributed.watchdog import ProgressMark, Watchdog
+from hdkd_dist.distributed.watchdog import ProgressMark, Watchdog, backend_patience
 from hdkd_dist.method.objective import LossLayout
 from hdkd_dist.models import exit_costs, network_name
 from hdkd_dist.runs.folder import (
@@ -31,6 +31,7 @@ from hdkd_dist.runs.folder import (
     CONFIG,
     METRICS,
     RESULTS,
+    STACKS,
     WEIGHTS,
     check_seen,
     hold,
@@ -46,7 +47,7 @@ from hdkd_dist.training.checkpointing.resume import (
 )
 from hdkd_dist.training.checkpointing.saver import RunIdentity, Saver, Stopped
 from hdkd_dist.training.checkpointing.state import read_snapshot
-from hdkd_dist.training.engine import backend_patience, joined_ranks, network_state
+from hdkd_dist.training.engine import joined_ranks, network_state
 from hdkd_dist.training.figures import draw_figures
 from hdkd_dist.training.gamma import gamma_record
 from hdkd_dist.training.measure import Meter, Progress, note_gradients
@@ -147,7 +148,7 @@ def execute(
         watchdog.mark.move("preparing: building the network and DeepSpeed's engine")
         run = build_run(config, manifest, device, fresh=start.checkpoint is None)
         try:
-            train_and_report(config, run, manifest, folder, start, requests, watchdog.mark)
+            train_and_report(config, run, manifest, folder, start, requests, watchdog)
         except Stopped as stop:
             if ranks.rank() == 0:
                 print(stop.text, file=sys.stderr, flush=True)
@@ -185,7 +186,7 @@ def train_and_report(
     folder: Path,
     start: Start,
     requests: StopRequests,
-    mark: ProgressMark,
+    watchdog: Watchdog,
 ) -> None:
     """Train, evaluate and write everything down; collective."""
     leader = ranks.rank() == 0
@@ -193,6 +194,7 @@ def train_and_report(
         lock = open_folder(folder, config, manifest, start) if leader else None
     with ranks.agreement():
         check_seen(folder)
+        watchdog.keep_stacks_in(folder / STACKS)
     progress, records = begin(run, start)
     tracker = None
     with ranks.agreement():
@@ -208,13 +210,13 @@ def train_and_report(
     sharded = config.deepspeed.get("zero_optimization", {}).get("stage", 0) > 0
     shards = ranks.world_size() if sharded else 1
     note_gradients(run.engine.lr_scheduler.optimizer, progress.meter, shards)
-    saver = Saver(run, progress, folder / CHECKPOINTS, identity, requests, mark)
+    saver = Saver(run, progress, folder / CHECKPOINTS, identity, requests, watchdog.mark)
     reporter = Reporter(run, tracker, progress)
     try:
         with requests.patience():
             train(run, progress, reporter, saver)
             test = evaluate(run, run.readers.test, saver) if run.settings.run.test else None
-            mark.move("finishing")
+            watchdog.mark.move("finishing")
             finish(run, manifest, progress, test, reporter, folder)
     finally:
         run.readers.close()

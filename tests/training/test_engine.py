@@ -234,7 +234,7 @@ def patience():
 
 def test_gradients_wait_longer_for_a_rank_than_the_watchdog():
     ((waits, watchdog),) = on_ranks(1, patience)
-    assert waits == 2 * watchdog == 100
+    assert waits == 50 + 1800 > watchdog == 50  # a rank may compile its loader for half an hour
 
 
 def test_weights_with_channels_last_give_the_same_network():

@@ -100,7 +100,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if content.pop("format") != FORMAT:
             raise Unreadable(f"{folder} was written by another version of this project")
         files = {name: FileChecksum(**entry) for name, entry in content.pop("files").items()}
-        return Checkpoint(folder=folder, files=files, **content)
+        checkpoint = Checkpoint(folder=folder, files=files, **content)
+        named = NAME.fullmatch(folder.name)
+        if named and int(named[1]) != checkpoint.step:
+            raise Damaged(f"{folder} is damaged: it is a copy of step {checkpoint.step}")
+        return checkpoint
     except (Damaged, Unreadable):
         raise
     except OSError as error:
