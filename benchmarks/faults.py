@@ -1,192 +1,32 @@
-"""Kill a run with SIGKILL again and again, resume it, and compare it with one left in peace.
+"""Kill runs with SIGKILL again and again, resume them, and compare them with runs left in peace.
 
-    python benchmarks/faults.py --kills 20
+    python benchmarks/faults.py --kills 100
 
 The kills hit the preparation of the data, saves, evaluations, start-ups and steps, of all ranks or
-of one.
-The last line of stdout is a JSON object: how often the run was killed and resumed, how many steps
-were computed again, whether any sample was lost or given to two steps of an epoch, and whether
-weights and γ are equal to the bit to those of the run left in peace.
+of one. They are divided among runs on one rank and on two, under ZeRO 0, 1 and 2, and one that goes
+on with another number of ranks at every start; in each, a checkpoint is once copied under the name
+of a later step, which must not be taken for it.
+stdout ends with a table, one run a row: how often it was killed and resumed, how many resumes fell
+into one epoch at most, how many steps were computed again, whether any sample was lost or given to
+two steps of an epoch, and how far weights and γ are from those of the run left in peace.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import random
-import signal
+import sys
 import tempfile
-import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from local_ranks import ROOT, LocalRanks
-
-SCRIPT = ROOT / "benchmarks/noting_train.py"
-RUN = Path("run")
-TIMES = ("images_per_s", "wait_fraction", "peak_memory_mb")  # of the machine, not of the run
-CONFIG = {
-    "train_batch_size": 64,
-    "optimizer": {"type": "SGD", "params": {"momentum": 0.9, "weight_decay": 1e-4}},
-    "hdkd": {
-        "model": {"preset": "msdnet-digits"},
-        "data": {"path": "digits", "metaval_batch_size": 48},
-        "schedule": {"epochs": 4, "base_lr": 0.05, "base_batch": 64, "milestones": [2]},
-        "gamma": {"lr": 0.01},
-        "loss": {"temperature": "anneal"},
-        "checkpoint": {"every_steps": 4},
-        "run": {
-            "log_every": 1,
-            "wandb": "disabled",
-            "test": False,
-            "hang_timeout_s": 30,
-            "deterministic": True,
-        },
-    },
-}
-
-
-class Attempt:
-    """One start of the run, and what can be seen of it from outside."""
-
-    def __init__(self, folder: Path, ranks: int, **options: Any):
-        self.folder = folder
-        self.steps_before = last_step(folder)
-        words = ["--ds_config", "config.json", "--out", RUN, "--resume", "auto"]
-        self.started = time.monotonic()
-        self.ranks = LocalRanks(SCRIPT, words, ranks, folder, **options)
-
-    def preparing(self) -> bool:
-        """Whether the data set is being written."""
-        return any((self.folder / "data").glob(".digits.partial-*"))
-
-    def saving(self) -> bool:
-        """Whether a checkpoint is being written."""
-        return any((self.folder / RUN / "checkpoints").glob(".step-*.partial"))
-
-    def evaluating(self) -> bool:
-        """Whether the last step of an epoch is recorded and its evaluation is not."""
-        if "step/s" not in self.ranks.output:  # the records are still those of an earlier start
-            return False
-        events = read_events(self.folder)
-        last = events[-1] if events else {"event": ""}
-        return last["event"] == "step" and last["step"] % steps_per_epoch(self.folder) == 0
-
-    def wait_until(self, moment: Callable[[], bool], patience: float = 120) -> bool:
-        """Wait for a moment; False if the run ended before it."""
-        end = time.monotonic() + patience
-        while not moment():
-            if not self.ranks.running or time.monotonic() > end:
-                return False
-            time.sleep(0.002)
-        return True
-
-
-def read_events(folder: Path) -> list[dict[str, Any]]:
-    """The complete lines of ``metrics.jsonl``."""
-    file = folder / RUN / "metrics.jsonl"
-    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
-def last_step(folder: Path) -> int:
-    """The last step that is recorded."""
-    return max((event["step"] for event in read_events(folder)), default=0)
-
-
-def steps_per_epoch(folder: Path) -> int:
-    """Whole batches in the training split."""
-    manifest = json.loads((folder / "data/digits/manifest.json").read_text())
-    return manifest["splits"]["train"]["samples"] // CONFIG["train_batch_size"]
-
-
-def kill(attempt: Attempt, kind: str, chance: random.Random) -> str | None:
-    """Wait for a moment of that kind and kill there; what was hit, None if the run ended before."""
-    if kind == "start-up":
-        delay = chance.uniform(0.5, 12)
-        hit = attempt.wait_until(lambda: time.monotonic() - attempt.started > delay)
-    elif kind == "step":
-        target = attempt.steps_before + chance.randint(2, 9)
-        hit = attempt.wait_until(lambda: last_step(attempt.folder) >= target)
-        time.sleep(chance.uniform(0, 0.1))
-    else:
-        moment = {
-            "preparation": attempt.preparing,
-            "save": attempt.saving,
-            "evaluation": attempt.evaluating,
-        }[kind]
-        hit = attempt.wait_until(moment)
-    if not hit:
-        return None
-    victims = () if chance.random() < 0.7 else (chance.randrange(len(attempt.ranks.processes)),)
-    attempt.ranks.send(signal.SIGKILL, *victims)
-    killed = time.monotonic()
-    statuses = attempt.ranks.wait(60)
-    who = f"rank {victims[0]}" if victims else "all ranks"
-    inside = "" if kind != "save" else f", inside the save: {attempt.saving()}"
-    ended = f"exit {statuses} after {time.monotonic() - killed:.1f} s"
-    return f"{kind}: {who} at step {last_step(attempt.folder)}, {ended}{inside}"
-
-
-def interrupt_and_resume(folder: Path, ranks: int, kinds: list[str], chance: random.Random):
-    """The run, killed once per kind; returns kills, resumes and steps computed again."""
-    kills = resumes = repeated = 0
-    waiting = list(kinds)
-    while True:
-        reached = last_step(folder)
-        attempt = Attempt(folder, ranks)
-        if kills:
-            resumes += 1
-        hit = kill(attempt, waiting[0], chance) if waiting else None
-        if hit is None:
-            statuses = attempt.ranks.wait()
-            assert set(statuses) == {0}, (statuses, attempt.ranks.output)
-        resumed_at = resumed_step(attempt.ranks.output)
-        if resumed_at is not None:
-            repeated += reached - resumed_at
-        if hit is None:
-            break
-        kills += 1
-        waiting.pop(0)
-        print(f"kill {kills}: {hit}", flush=True)
-    return kills, resumes, repeated
-
-
-def resumed_step(output: str) -> int | None:
-    """The step that a start went on from; None if it did not come so far."""
-    for line in output.splitlines():
-        if line.startswith("going on from"):
-            return int(line.split(": step ")[1].split()[0])
-    return 0 if "starts from the beginning" in output else None
-
-
-def account(folder: Path, ranks: int, epochs: int) -> tuple[int, int]:
-    """Samples of the training stream that no step of an epoch got, and that two steps got."""
-    given: dict[tuple[int, int], list[int]] = {}
-    for rank in range(ranks):
-        last: dict[tuple[int, int], list[int]] = {}
-        for line in (folder / f"samples{rank}.jsonl").read_text().splitlines():
-            note = json.loads(line)
-            if note["kind"] == "train":
-                key = note["epoch"], note["step"]
-                samples = [sample for micro in note["samples"] for sample in micro]
-                assert last.setdefault(key, samples) == samples, "computed again on other samples"
-        for key, samples in last.items():
-            given.setdefault(key, []).extend(samples)
-    batch, spe = CONFIG["train_batch_size"], steps_per_epoch(folder)
-    lost = repeated = 0
-    for epoch in range(epochs):
-        times = Counter(sample for step in range(spe) for sample in given.get((epoch, step), []))
-        lost += spe * batch - sum(times.values())
-        repeated += sum(count - 1 for count in times.values())
-    return lost, repeated
-
-
-def without_times(folder: Path) -> list[dict[str, Any]]:
-    """The events of a run, without what depends on the machine's speed."""
-    return [{k: v for k, v in e.items() if k not in TIMES} for e in read_events(folder)]
+import torch
+from chain_of_starts import CONFIG, RUN, account, interrupt_and_resume, steps_per_epoch
+from chain_of_starts import without_times as events
+from safetensors.torch import load_file
 
 
 def moments(kills: int, chance: random.Random) -> list[str]:
@@ -196,53 +36,122 @@ def moments(kills: int, chance: random.Random) -> list[str]:
     return (first + rest)[:kills]
 
 
-def compare(folder: Path, ranks: int, kills: int, chance: random.Random) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Case:
+    """A kind of run to kill."""
+
+    ranks: tuple[int, ...]  # start by start
+    zero: int  # DeepSpeed's stage
+
+    def __str__(self) -> str:
+        return f"ranks {' and '.join(map(str, self.ranks))}, ZeRO {self.zero}"
+
+
+CASES = [Case((ranks,), zero) for zero in (0, 1, 2) for ranks in (1, 2)]
+CASES.append(Case((2, 1), 0))  # ZeRO 1 and 2 divide the optimiser among the ranks
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A killed run beside one left in peace."""
+
+    case: str
+    kills: int
+    resumes: int
+    resumes_within_an_epoch: int
+    copies_refused: int
+    steps_repeated: int
+    samples_lost: int
+    samples_repeated: int
+    weights_equal: bool
+    weights_differ_by: float  # the largest difference of any weight
+    gamma_equal: bool
+    metrics_equal: bool
+
+    @property
+    def as_promised(self) -> bool:
+        """Whether nothing is lost, and on an unchanging number of ranks nothing differs."""
+        equal = self.weights_equal and self.gamma_equal and self.metrics_equal
+        return self.samples_lost == self.samples_repeated == 0 and (equal or "and" in self.case)
+
+
+def compare(folder: Path, case: Case, kills: int, chance: random.Random) -> Outcome:
     """Both runs, and how they compare."""
+    # A kill comes up to an epoch later than the one before; most much sooner.
+    epochs = max(CONFIG["hdkd"]["schedule"]["epochs"], 2 * kills // 5)
+    config = copy.deepcopy(CONFIG) | {"zero_optimization": {"stage": case.zero}}
+    config["hdkd"]["schedule"]["epochs"] = epochs
     peace, trouble = folder / "peace", folder / "trouble"
     for place in (peace, trouble):
         place.mkdir(parents=True)
-        (place / "config.json").write_text(json.dumps(CONFIG))
-    killed, resumes, again = interrupt_and_resume(trouble, ranks, moments(kills, chance), chance)
-    interrupt_and_resume(peace, ranks, [], chance)
+        (place / "config.json").write_text(json.dumps(config))
+    kinds = moments(kills, chance)
+    chain = interrupt_and_resume(trouble, case.ranks, kinds, chance, misname_after=3)
+    interrupt_and_resume(peace, case.ranks[:1], [], None)
+    if chain.kills < kills:
+        print(f"the run was over after {chain.kills} kills")
     weights = [
-        (place / RUN / "checkpoints/final/model.safetensors").read_bytes()
-        for place in (peace, trouble)
+        load_file(place / RUN / "checkpoints/final/model.safetensors") for place in (peace, trouble)
     ]
     gamma = [
         json.loads((place / RUN / "results.json").read_text())["gamma"]
         for place in (peace, trouble)
     ]
-    if killed < kills:
-        print(f"the run was over after {killed} kills: give more --epochs")
-    print(f"metrics equal: {without_times(peace) == without_times(trouble)}")
-    lost, repeated = account(trouble, ranks, CONFIG["hdkd"]["schedule"]["epochs"])
-    return {
-        "kills": killed,
-        "resumes": resumes,
-        "steps_repeated": again,
-        "samples_lost": lost,
-        "samples_repeated": repeated,
-        "weights_equal": weights[0] == weights[1],
-        "gamma_equal": gamma[0] == gamma[1],
-    }
+    lost, repeated = account(trouble, epochs)
+    differences = [(weights[0][name] - weights[1][name]).abs().max() for name in weights[0]]
+    return Outcome(
+        case=str(case),
+        kills=chain.kills,
+        resumes=len(chain.resumed_at),
+        resumes_within_an_epoch=chain.resumes_within_an_epoch(steps_per_epoch(trouble)),
+        copies_refused=chain.copies_refused,
+        steps_repeated=chain.steps_repeated,
+        samples_lost=lost,
+        samples_repeated=repeated,
+        weights_equal=all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0]),
+        weights_differ_by=float(max(differences)),
+        gamma_equal=gamma[0] == gamma[1],
+        metrics_equal=events(peace) == events(trouble),
+    )
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """One run a row, for a page of Markdown."""
+    rows = [list(asdict(outcome).values()) for outcome in outcomes]
+    heads = [name.replace("_", " ") for name in asdict(outcomes[0])]
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--kills", type=int, default=20, help="divided among all kinds of run")
+    parser.add_argument("--ranks", type=int, help="only runs on so many ranks at every start")
+    parser.add_argument("--zero", type=int, help="only runs under this stage")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, help="default: enough for the kills, 4 at least")
     parser.add_argument("--folder", type=Path, help="kept; default: a temporary one")
     given = parser.parse_args()
-    # A kill comes up to an epoch later than the one before; most much sooner.
-    epochs = given.epochs or max(CONFIG["hdkd"]["schedule"]["epochs"], 2 * given.kills // 5)
-    CONFIG["hdkd"]["schedule"]["epochs"] = epochs
+    cases = [
+        case
+        for case in CASES
+        if given.ranks in (None, *(case.ranks if len(case.ranks) == 1 else ()))
+        and given.zero in (None, case.zero)
+    ]
+    if not cases:
+        parser.error("no kind of run is of that number of ranks and that stage")
+    chance = random.Random(given.seed)
+    outcomes = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = (given.folder or Path(temporary)).absolute()
-        found = compare(folder, given.ranks, given.kills, random.Random(given.seed))
-    print(json.dumps(found))
+        for number, case in enumerate(cases):
+            kills = given.kills // len(cases) + (number < given.kills % len(cases))
+            print(f"{case}: {kills} kills", flush=True)
+            outcomes.append(compare(folder / f"case{number}", case, kills, chance))
+            print(json.dumps(asdict(outcomes[-1])), flush=True)
+    print(table(outcomes))
+    if not all(outcome.as_promised for outcome in outcomes):
+        sys.exit("a resumed run is another one")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,14 @@ def noting(stream: Callable[..., Iterator], kind: str) -> Callable[..., Iterator
         with open(f"samples{share.rank}.jsonl", "a", encoding="utf-8") as notes:
             for step, batch in enumerate(batches, start=first_step):
                 samples = [micro.indices.tolist() for micro in batch]
-                line = {"kind": kind, "epoch": epoch, "step": step, "samples": samples}
+                line = {
+                    "kind": kind,
+                    "epoch": epoch,
+                    "step": step,
+                    "rank": share.rank,
+                    "world_size": share.world_size,
+                    "samples": samples,
+                }
                 notes.write(json.dumps(line) + "\n")
                 notes.flush()
                 yield batch

@@ -31,7 +31,6 @@ WAYS = {
     "plain": None,
     "augmented": {},
     "randaugment": {"randaugment": 9},
-    "colour_jitter": {"colour_jitter": 0.4},
 }
 
 

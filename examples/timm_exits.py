@@ -8,6 +8,8 @@ Takes the backbones whose features timm gives as a chain of modules: ResNet, Reg
 EfficientNet, MobileNet and their relatives. ``pip install timm`` first.
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from hdkd_dist.models import MultiExitNetwork
@@ -56,7 +58,7 @@ def build(
     return MultiExitNetwork(stages, classifiers)
 
 
-def chain_of(features: nn.Module) -> list[tuple[nn.Module, int | None]]:
+def chain_of(features: Any) -> list[tuple[nn.Module, int | None]]:
     """Give timm's features as modules in a row, each with the width of the map it ends, if any.
 
     Raises:

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hdkd_dist import cli
@@ -73,7 +74,7 @@ def main(
     overrides |= settings
     if check:
         world_size = ranks.planned_world_size(os.environ)
-        check_run(load_config(ds_config, overrides, world_size, epochs))
+        check_run(load_config(ds_config, overrides, world_size, epochs), resume, resume_changed)
         return
     world_size = ranks.world_size() if ranks.is_launched(os.environ) else 1
     config = load_config(ds_config, overrides, world_size, epochs)
@@ -105,8 +106,8 @@ def check_packages(config: Config) -> None:
         raise ModuleNotFoundError("wandb is not installed", name="wandb")
 
 
-def check_run(config: Config) -> None:
-    """Refuse what training would refuse of a configuration and its data; nothing is written.
+def check_run(config: Config, resume: str, resume_changed: bool) -> None:
+    """Refuse what training would refuse, in seconds and on one device; nothing is written.
 
     Raises:
         ValueError: in one line.
@@ -114,18 +115,27 @@ def check_run(config: Config) -> None:
     from hdkd_dist.config.data_fit import check_metaval
     from hdkd_dist.data.manifest import EMBEDDED, data_folder, read_manifest
     from hdkd_dist.data.order import steps_per_epoch
+    from hdkd_dist.data.paths import check_writable
     from hdkd_dist.data.verified import verify_content
     from hdkd_dist.distributed.devices import check_gpus
+    from hdkd_dist.runs.network import read_weights
+    from hdkd_dist.training.checkpointing.resume import check_fit, checkpoint_at
 
     check_packages(config)
     check_gpus()
-    if config.hdkd.data.path != EMBEDDED:  # which is prepared on first use
-        manifest = read_manifest(data_folder(config.hdkd.data.path))
+    check_writable(Path(config.out))
+    data = data_folder(config.hdkd.data.path)
+    if data.exists() or config.hdkd.data.path != EMBEDDED:  # which is prepared on first use
+        manifest = read_manifest(data)
         steps_per_epoch(manifest, config.share)
         for split in manifest.splits:
             manifest.path(split)
         check_metaval(config.hdkd, manifest)
         verify_content(manifest)
+        if resume not in ("never", "auto"):
+            check_fit(checkpoint_at(Path(resume).resolve()), config, manifest, resume_changed)
+    if config.hdkd.model.init_from is not None:
+        read_weights(Path(config.hdkd.model.init_from))
     with silent_start():
         from hdkd_dist.training.engine import check_accepted
     check_accepted(config)

@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     ),
     "config": ({"torch", "pydantic"}, {"method", "models", "data", "files", "spelling"}),
     "distributed": ({"torch"}, {"data"}),
-    "runs": ({"torch", "safetensors"}, {"models", "data", "files"}),
+    "runs": ({"torch", "safetensors", "matplotlib"}, {"models", "data", "files"}),
     "inference": (
         {"torch", "numpy", "safetensors", "PIL", "onnxruntime"},
         {"models", "data", "runs", "files", "cli"},
@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     ),
     "paper/judging": ({"numpy", "scipy"}, {"paper", "method"}),
     "reporting": (
-        {"plotly", "jinja2", "markupsafe", "pydantic", "wandb_workspaces"},
+        {"plotly", "jinja2", "markupsafe", "pydantic", "wandb", "wandb_workspaces"},
         {"runs", "files", "method", "__version__", "cli"},
     ),
 }

@@ -10,8 +10,16 @@ import resource
 import signal
 
 import pytest
-from faults import CONFIG, RUN, Attempt, account, interrupt_and_resume, last_step, read_events
-from faults import without_times as events
+from chain_of_starts import (
+    CONFIG,
+    RUN,
+    Attempt,
+    account,
+    interrupt_and_resume,
+    last_step,
+    read_events,
+)
+from chain_of_starts import without_times as events
 from local_ranks import TRAIN, LocalRanks
 
 from hdkd_dist.distributed.signals import LOST, STOPPED
@@ -35,7 +43,7 @@ def lines(output, start):
 @pytest.fixture(scope="module")
 def peace(tmp_path_factory):
     folder = prepare(tmp_path_factory.mktemp("runs") / "peace")
-    interrupt_and_resume(folder, RANKS, [], None)
+    interrupt_and_resume(folder, [RANKS], [], None)
     return folder
 
 
@@ -122,7 +130,7 @@ def test_damaged_checkpoint_is_passed_over_and_the_run_ends_like_the_other(troub
     gamma = [json.loads((f / RUN / "results.json").read_text())["gamma"] for f in (trouble, peace)]
     assert gamma[0] == gamma[1]
     assert events(trouble) == events(peace)
-    assert account(trouble, RANKS, epochs=2) == (0, 0)
+    assert account(trouble, epochs=2) == (0, 0)
 
 
 def test_data_that_have_gone_are_named_and_the_run_is_left_alone(peace):

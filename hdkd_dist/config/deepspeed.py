@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,44 +15,61 @@ from hdkd_dist.data.order import BatchShare
 from hdkd_dist.method.algorithm import LookAhead
 from hdkd_dist.spelling import SETTINGS, did_you_mean
 
-# The top-level keys that this trainer passes on. DeepSpeed ignores a key that it does not know,
-# fails at sections that it has removed (elasticity, amp, …), and some take the training over
-# (autotuning ends the process with status 0).
-KEYS = (
-    "activation_checkpointing",
-    "aio",
-    "bf16",
-    "bfloat16",
-    "checkpoint",
-    "comms_logger",
-    "communication_data_type",
-    "compile",
-    "csv_monitor",
-    "disable_allgather",
-    "dump_state",
-    "flops_profiler",
-    "fp16",
-    "gradient_accumulation_steps",
-    "gradient_clipping",
-    "gradient_predivide_factor",
-    "log_level",
-    "memory_breakdown",
-    "optimizer",
-    "prescale_gradients",
-    "steps_per_print",
-    "tensorboard",
-    "timers",
-    "torch_autocast",
-    "train_batch_size",
-    "train_micro_batch_size_per_gpu",
-    "wall_clock_breakdown",
-    "wandb",
-    "zero_allow_untested_optimizer",
-    "zero_force_ds_cpu_optimizer",
-    "zero_optimization",
-)
+# What a value must be.
+SECTION = "a JSON object"
+SWITCH = "true or false"
+COUNT = "a positive integer"
+POSITIVE = "a positive number"
+NOT_NEGATIVE = "a number from 0 on"
+TEXT = "a text"
+
+# The top-level keys that this trainer passes on, and what their values are. DeepSpeed ignores a key
+# that it does not know, fails at sections that it has removed (elasticity, amp, …), and some take
+# the training over (autotuning ends the process with status 0).
+KEYS = {
+    "activation_checkpointing": SECTION,
+    "aio": SECTION,
+    "bf16": SECTION,
+    "bfloat16": SECTION,
+    "comms_logger": SECTION,
+    "communication_data_type": TEXT,
+    "compile": SECTION,
+    "csv_monitor": SECTION,
+    "disable_allgather": SWITCH,
+    "dump_state": SWITCH,
+    "flops_profiler": SECTION,
+    "fp16": SECTION,
+    "gradient_accumulation_steps": COUNT,
+    "gradient_clipping": NOT_NEGATIVE,
+    "gradient_predivide_factor": POSITIVE,
+    "log_level": TEXT,
+    "memory_breakdown": SWITCH,
+    "optimizer": SECTION,
+    "prescale_gradients": SWITCH,
+    "steps_per_print": COUNT,
+    "tensorboard": SECTION,
+    "timers": SECTION,
+    "torch_autocast": SECTION,
+    "train_batch_size": COUNT,
+    "train_micro_batch_size_per_gpu": COUNT,
+    "wall_clock_breakdown": SWITCH,
+    "wandb": SECTION,
+    "zero_allow_untested_optimizer": SWITCH,
+    "zero_force_ds_cpu_optimizer": SWITCH,
+    "zero_optimization": SECTION,
+}
+IS: dict[str, Callable[[Any], bool]] = {
+    SECTION: lambda value: isinstance(value, Mapping),
+    SWITCH: lambda value: isinstance(value, bool),
+    COUNT: lambda value: type(value) is int and value > 0,
+    POSITIVE: lambda value: type(value) in (int, float) and value > 0,
+    NOT_NEGATIVE: lambda value: type(value) in (int, float) and value >= 0,
+    TEXT: lambda value: isinstance(value, str),
+}
 # Optimisers of its own, in any case; it takes all others from torch.optim, by their exact names.
 OWN_OPTIMIZERS = ("adagrad", "adam", "adamw", "lamb", "lion", "muadam", "muadamw", "muon", "musgd")
+# Those that torch has too.
+TORCH_NAMES = {"adagrad": "Adagrad", "adam": "Adam", "adamw": "AdamW"}
 
 
 def check_keys(deepspeed: Mapping[str, Any], path: str | Path) -> None:
@@ -64,25 +81,15 @@ def check_keys(deepspeed: Mapping[str, Any], path: str | Path) -> None:
     for key in sorted(deepspeed.keys() - set(KEYS)):
         hint = did_you_mean(key, [*KEYS, *SETTINGS]) or f" (known: {', '.join(KEYS)})"
         raise ValueError(f"{path}: {key} is not a key of DeepSpeed that is passed on{hint}")
-    printing = deepspeed.get("steps_per_print")
-    if printing is not None and (type(printing) is not int or printing < 1):
-        raise ValueError(f"{path}: steps_per_print is {printing!r} but must be a positive integer")
-    clipping = deepspeed.get("gradient_clipping")
-    if clipping is not None and not (is_number(clipping) and clipping >= 0):
-        raise ValueError(
-            f"{path}: gradient_clipping is {clipping!r} but must be a number from 0 on"
-        )
+    for key, value in deepspeed.items():
+        if value is not None and not IS[KEYS[key]](value):
+            raise ValueError(f"{path}: {key} is {value!r} but must be {KEYS[key]}")
     sent = deepspeed.get("communication_data_type")
     if sent not in (None, "fp32"):
         raise ValueError(
             f"{path}: communication_data_type is {sent!r} but must be fp32: gradients that are "
             "rounded on their way are not those that γ's derivative belongs to"
         )
-
-
-def is_number(value: object) -> bool:
-    """Tell whether a value of JSON is a number."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_finite(value: Any, path: str | Path, name: str = "") -> None:
@@ -107,25 +114,29 @@ def check_optimizer(deepspeed: Mapping[str, Any], path: str | Path) -> None:
     Raises:
         ValueError: with the name that may be meant.
     """
-    kind, params = deepspeed["optimizer"]["type"], deepspeed["optimizer"].get("params", {})
-    if str(kind).lower() in OWN_OPTIMIZERS:
-        return
+    optimizer = deepspeed["optimizer"]
+    kind, params = optimizer["type"], dict(optimizer.get("params", {}))
     known = torch_optimizers()
-    if kind not in known:
+    own = str(kind).lower() in OWN_OPTIMIZERS
+    if own and str(kind).lower() not in TORCH_NAMES:
+        return  # what it accepts, DeepSpeed knows
+    if not own and kind not in known:
         names = [*known, *(name.capitalize() for name in OWN_OPTIMIZERS)]
         raise ValueError(
             f"{path}: optimizer.type is {kind!r}, which neither torch.optim nor DeepSpeed has"
             f"{did_you_mean(str(kind), names)}"
         )
-    arguments = list(inspect.signature(known[kind]).parameters)[1:]
-    if strays := [name for name in params if name not in arguments]:
+    made = known[TORCH_NAMES[kind.lower()] if own else kind]
+    arguments = list(inspect.signature(made).parameters)[1:]
+    strays = [name for name in params if name not in arguments]
+    if strays and not own:
         raise ValueError(
             f"{path}: optimizer.params.{strays[0]} is no argument of {kind}"
             f"{did_you_mean(strays[0], arguments)} (known: {', '.join(arguments)})"
         )
-    weight = torch.nn.Parameter(torch.zeros(1, 1))
+    taken = {name: value for name, value in params.items() if name in arguments}
     try:
-        known[kind]([weight], **{"lr": 1.0, **params})
+        made([torch.nn.Parameter(torch.zeros(1, 1))], **{"lr": 1.0, **taken})
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise ValueError(f"{path}: torch refuses optimizer.params of {kind}: {error}") from None
 
@@ -228,19 +239,12 @@ def resolve_batch(raw: Mapping[str, Any], world_size: int, path: str | Path) -> 
     ranks there are, the fewer accumulation steps, and then the smaller micro-batches.
 
     Raises:
-        ValueError: for sizes that are no positive integers, or do not divide the batch.
+        ValueError: for sizes that do not divide the batch, or without one.
     """
-
-    def size(name: str) -> int | None:
-        value = raw.get(name)
-        if value is not None and (type(value) is not int or value < 1):
-            raise ValueError(f"{path}: {name} is {value!r} but must be a positive integer")
-        return value
-
-    batch, micro = size("train_batch_size"), size("train_micro_batch_size_per_gpu")
+    batch, micro = raw.get("train_batch_size"), raw.get("train_micro_batch_size_per_gpu")
     if batch is None:
         raise ValueError(f"{path} needs train_batch_size, the batch over all ranks")
-    accumulation = size("gradient_accumulation_steps")
+    accumulation = raw.get("gradient_accumulation_steps")
     if accumulation is None:
         own = BatchShare(batch, 1, world_size=world_size).micro_batch  # a rank's part of the batch
         most = own if micro is None else micro

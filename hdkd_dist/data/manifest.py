@@ -143,7 +143,7 @@ def read_alone(folder: str | os.PathLike[str]) -> Manifest:
     if not path.is_file():
         what = f"{folder} has no {FILE_NAME}" if folder.exists() else f"{folder} does not exist"
         raise ValueError(
-            f"no prepared data set: {what}; name the folder of one, or prepare it: "
+            f"no prepared data set: {what}; name the folder of one, or prepare one: "
             f"{preparing_command(folder)}"
         )
     try:

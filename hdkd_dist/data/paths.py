@@ -41,3 +41,15 @@ def own_folder(path: str | Path) -> Path:
             f"{str(path)!r} is the folder you are in, or holds it: name one of its own"
         )
     return folder
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that is not there and cannot be made, or that cannot be written to.
+
+    Raises:
+        ValueError: naming the place that is in the way.
+    """
+    place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        what = "may not be written to" if place.is_dir() else "is no folder"
+        raise ValueError(f"cannot write to {folder}: {place} {what}; choose another --out")

@@ -221,7 +221,7 @@ def gather_from_ranks(tensor: Tensor) -> Tensor:
     return torch.stack(parts)
 
 
-NOTHING, SAVE = 0, 1  # a signal's number asks to stop
+NOTHING, SAVE = 0, 1  # SAVE + a signal's number asks to stop
 
 
 class DelayedMax:

@@ -7,8 +7,9 @@ thread has come; rank 0 decides. What died on a rank's own host is seen there at
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -17,27 +18,23 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch.distributed as dist
 
 from hdkd_dist.distributed import ranks
+from hdkd_dist.distributed.processes import Process, is_dead, process_of
 from hdkd_dist.distributed.signals import FAILED, LOST, STOPPED, leave
+from hdkd_dist.distributed.stacks import StackFile
 
-
-class Process(NamedTuple):
-    """A rank's process."""
-
-    host: str
-    pid: int
-    started: str  # by the system's clock, so that a reused pid is not mistaken for it
+if TYPE_CHECKING:
+    from hdkd_dist.data.streams import SplitReader
 
 
 def introduce() -> list[Process]:
     """Gather every rank's process; collective."""
     processes: list[Any] = [None] * ranks.world_size()
-    own = Process(socket.gethostname(), os.getpid(), state_of(os.getpid())[1])
-    dist.all_gather_object(processes, own, group=ranks.host_group())
+    dist.all_gather_object(processes, process_of(os.getpid()), group=ranks.host_group())
     return processes
 
 
@@ -51,21 +48,6 @@ def neighbours(processes: list[Process]) -> list[int]:
     ]
 
 
-def is_dead(process: Process) -> bool:
-    """Tell whether a process of this host has ended."""
-    state, started = state_of(process.pid)
-    return state in ("", "Z", "X") or started != process.started
-
-
-def state_of(pid: int) -> tuple[str, str]:
-    """Read the system's letter for a process's state, and its start; empty if there is none."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return "", ""
-    return fields[0], fields[19]
-
-
 Item = TypeVar("Item")
 
 
@@ -76,6 +58,7 @@ class ProgressMark:
     count: int = 0  # rises with every movement, equally on all ranks
     step: int = 0
     activity: str = "preparing"
+    _read: set[int] = field(default_factory=set)  # ids of readers that have given a batch
 
     def move(self, activity: str, step: int | None = None) -> None:
         """Note that the main thread has got to ``activity``."""
@@ -83,15 +66,24 @@ class ProgressMark:
         self.step = self.step if step is None else step
         self.count += 1
 
-    def reading(self, batches: Iterator[Item]) -> Iterator[Item]:
-        """Yield the same batches; note when they are waited for and when they are worked on."""
+    def wait_for(self, reader: SplitReader) -> None:
+        """Note that a batch of ``reader`` is waited for; its first one takes long."""
+        self.move("reading data" if id(reader) in self._read else COMPILING)
+
+    def got_from(self, reader: SplitReader) -> None:
+        """Note that it has come and is worked on."""
+        self._read.add(id(reader))
+        self.move("computing" if self.step else "computing the first step")
+
+    def reading(self, batches: Iterator[Item], reader: SplitReader) -> Iterator[Item]:
+        """Yield ``reader``'s batches; note when they are waited for and when they are worked on."""
         while True:
-            self.move("reading data")
+            self.wait_for(reader)
             try:
                 batch = next(batches)
             except StopIteration:
                 return
-            self.move("computing")
+            self.got_from(reader)
             yield batch
 
 
@@ -100,7 +92,21 @@ ROUND = 1.0  # seconds between two reports
 LINGER = 3  # rounds for which rank 0 keeps a verdict readable; failures of the store in a row
 VERDICT = "verdict"
 BROKEN = ("gloo", "nccl", "connection", "closed by peer", "broken pipe", "timed out")
-UNTIMED = ("preparing", "finishing")  # activities that may take hours
+UNTIMED = ("preparing", "finishing")  # activities begin so that may take hours
+COMPILING = "compiling the loader"  # at the first batch of each split
+COMPILATION = 1800.0  # seconds that it may take, however short the time limit is
+
+
+def longest_stillness(activity: str, timeout: float) -> float:
+    """Say how many seconds a rank may stay at an activity, by the time limit for most of them."""
+    if activity.startswith(UNTIMED):
+        return math.inf
+    return max(timeout, COMPILATION) if activity == COMPILING else timeout
+
+
+def backend_patience(timeout: float) -> timedelta:
+    """Say how long a backend's collectives wait: longer than the watchdog, which names the rank."""
+    return timedelta(seconds=timeout + longest_stillness(COMPILING, timeout))
 
 
 @dataclass
@@ -129,6 +135,7 @@ class Watchdog:
 
     timeout: float  # seconds in which every rank must get somewhere while it trains
     mark: ProgressMark = field(default_factory=ProgressMark)
+    stacks: StackFile = field(default_factory=StackFile)
 
     def __enter__(self) -> Watchdog:
         self.round = min(ROUND, self.timeout / 10)
@@ -154,12 +161,13 @@ class Watchdog:
     ) -> None:
         if isinstance(error, RuntimeError) and is_broken_connection(error):
             time.sleep(self.silence + LINGER * self.round)  # until the thread knows who is to blame
-        elif error is not None and not isinstance(error, ValueError | SystemExit):
-            failed = f"{self._name(ranks.rank())} has failed, see its own message"
-            self._judge(failed, LOST if is_device_fault(error) else FAILED, ending=False)
+        # From here on no thread ends this process: its own traceback must come out.
         self._closed.set()
+        if error is not None and not isinstance(error, ValueError | SystemExit):
+            self._accuse_itself(error)
         for thread in self._threads:
             thread.join(LINGER * self.round)
+        self.stacks.close()
         with contextlib.suppress(RuntimeError):
             self._store.set(f"left/{ranks.rank()}", "")
 
@@ -169,6 +177,23 @@ class Watchdog:
         hosts = Counter(process.host for process in self._processes)
         places = ", ".join(f"{count} on {host}" for host, count in hosts.items())
         return f"{ranks.world_size()} ranks: {places}"
+
+    def keep_stacks_in(self, folder: Path) -> None:
+        """Let the ranks' stacks be written to ``folder`` should the run be given up from now on."""
+        self.stacks.open_in(folder, ranks.rank())
+        self.stacks.arm(self.silence)
+
+    def _accuse_itself(self, error: BaseException) -> None:
+        """Let the other ranks end because this one has failed; they have no part in it."""
+        failed = f"{self._name(ranks.rank())} has failed ({type(error).__name__})"
+        if len(self._processes) > 1:
+            said = f"\nerror: {failed}: all ranks end; its traceback follows{self._where_stacks}"
+            print(said, file=sys.stderr, flush=True)
+        verdict = f"{LOST if is_device_fault(error) else FAILED} {ranks.rank()} {failed}"
+        with contextlib.suppress(RuntimeError):
+            self._store.compare_set(VERDICT, "", verdict)
+            if ranks.rank() == 0:
+                time.sleep(LINGER * self.round)
 
     def tell_stop(self, signal_name: str) -> None:
         """Let all ranks leave as asked, before training; from any thread."""
@@ -198,6 +223,7 @@ class Watchdog:
         """Leave if :meth:`_watch` hangs: it waits without limit for a stopped rank 0's store."""
         seen, silent = 0, 0
         while not self._closed.wait(self.round):
+            self.stacks.arm(self.silence)
             silent = silent + 1 if self._rounds == seen else 0
             seen = self._rounds
             if silent * self.round > self.silence:
@@ -229,11 +255,12 @@ class Watchdog:
         least = min(report.count for report in self._reports)
         slowest = [rank for rank, report in enumerate(self._reports) if report.count == least]
         first = self._reports[slowest[0]]
-        if first.activity in UNTIMED or first.still * self.round <= self.timeout:
+        limit = longest_stillness(first.activity, self.timeout)
+        if first.still * self.round <= limit:
             return
         everyone = len(slowest) == len(self._reports) > 1
         who = "every rank" if everyone else ", ".join(map(self._name, slowest))
-        where = f"has not moved for {self.timeout:.0f} s, at step {first.step}, {first.activity}"
+        where = f"has not moved for {limit:.0f} s, at step {first.step}, {first.activity}"
         self._judge(f"{who} {where}")
 
     def _has_left(self, rank: int) -> bool:
@@ -249,21 +276,28 @@ class Watchdog:
     def _name(self, rank: int) -> str:
         return f"rank {rank} (on {self._processes[rank].host})"
 
-    def _judge(self, text: str, status: int = LOST, ending: bool = True) -> None:
-        verdict = f"{status} {ranks.rank()} {text}"
+    @property
+    def _where_stacks(self) -> str:
+        folder = self.stacks.folder
+        return "" if folder is None else f"; where each rank stood is in {folder}"
+
+    def _judge(self, text: str) -> None:
+        verdict = f"{LOST} {ranks.rank()} {text}"
         with contextlib.suppress(RuntimeError):
             agreed = self._store.compare_set(VERDICT, "", verdict).decode()
-            if ending:
-                self._end(agreed, speak=agreed == verdict)
+            self._end(agreed, speak=agreed == verdict)
 
     def _end(self, verdict: str, speak: bool) -> None:
         status, _judge, text = verdict.split(" ", 2)
+        if int(status) != STOPPED:
+            self.stacks.write(text)
         if ranks.rank() == 0:
             time.sleep(LINGER * self.round)
-        hint = "start again with --resume auto"
         if int(status) == LOST:
+            hint = f"start again with --resume auto{self._where_stacks}"
             text = f"\nerror: {text}: all ranks end; {hint}"  # on a line below a progress bar
-        leave(text if speak else "", int(status))
+        if not self._closed.is_set():  # else the main thread has a fault of its own to tell
+            leave(text if speak else "", int(status))
 
 
 def shared_store(timeout: timedelta) -> dist.TCPStore:

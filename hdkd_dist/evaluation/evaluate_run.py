@@ -46,6 +46,7 @@ from hdkd_dist.inference.torch_stages import TorchStages, fold_where_equal
 from hdkd_dist.models import exit_costs, network_name, spec_of
 from hdkd_dist.runs.folder import FIGURES, LOGITS, RESULTS
 from hdkd_dist.runs.network import load_network, read_run, trained_on
+from hdkd_dist.runs.pictures import draw_accuracy
 from hdkd_dist.runs.results import Results, budget_table, read_results, table, update_results
 
 SPLITS = {"validation": "metaval", "test": "test"}
@@ -287,7 +288,7 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
             for name, each in outputs.items():
                 save_outputs(each, folder / LOGITS / f"{name}.safetensors")
         update_results(folder, results)
-        title = f"{network_name(model)} on {manifest.name}"
+        title = f"{config['hdkd']['method']}, {network_name(model)} on {manifest.name}"
         drawn = draw_evaluation(folder / FIGURES, title, evaluation, results, data)
     print(f"{folder}, {manifest.name}")
     print(table(results["exits"]))
@@ -303,12 +304,13 @@ def draw_evaluation(
     folder: Path, title: str, evaluation: Evaluation, results: Results, data: EvaluationData
 ) -> list[Path]:
     """Draw a network's pictures; returns the files."""
-    names = ("anytime", "budgeted", "exits_taken", "reliability", "easy_and_hard")
+    names = ("accuracy_vs_mmac", "budgeted", "exits_taken", "reliability", "easy_and_hard")
     anytime, budgeted, taken, reliability, grid = (folder / f"{name}.png" for name in names)
-    figures.draw_anytime(results["exits"], title, anytime)
+    images = evaluation.test.top1.shape[1]
+    draw_accuracy(results["exits"], images, title, anytime)  # instead of the one from training
     figures.draw_budgeted(results, evaluation.test, title, budgeted)
-    figures.draw_exits_taken(results["budgeted"], taken)
-    figures.draw_reliability(evaluation, reliability)
+    figures.draw_exits_taken(results["budgeted"], title, taken)
+    figures.draw_reliability(evaluation, title, reliability)
     drawn = [anytime, budgeted, taken, reliability]
     rows = results["budgeted"]
     if draw_easy_and_hard(

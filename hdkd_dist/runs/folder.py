@@ -15,6 +15,7 @@ CHECKPOINTS = "checkpoints"
 WEIGHTS = Path(CHECKPOINTS, "final", "model.safetensors")  # the trained network
 FIGURES = "figures"
 LOGITS = "logits"  # every exit's outputs, where evaluate.py was asked for them
+STACKS = "stacks"  # where every rank stood when a run was given up
 WANDB = "wandb"  # W&B chooses this name
 LOCK = ".lock"
 STEP = re.compile(r"step-(\d{8,})(-evaluated)?")  # names of checkpoints

@@ -94,7 +94,7 @@ def start_from(network: nn.Module, source: Path) -> None:
     taken = take_weights(network, read_weights(source))
     if not taken.names:
         raise ValueError(f"--init_from {source}: no tensor has a name and shape of this network")
-    if int(os.environ.get("RANK", "0")) == 0:
+    if os.environ.get("RANK", "0") in ("0", ""):
         print(f"starting from {source}:\n{taken.table()}", flush=True)
 
 

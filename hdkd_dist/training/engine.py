@@ -34,6 +34,7 @@ from hdkd_dist.data.preparing.workers import available_cores
 from hdkd_dist.distributed import ranks
 from hdkd_dist.distributed.devices import check_gpus, device_index, named_by_local_rank
 from hdkd_dist.distributed.ranks import PATIENCE
+from hdkd_dist.distributed.watchdog import backend_patience
 from hdkd_dist.training.weight_average import WeightAverage
 
 
@@ -174,11 +175,6 @@ def without_shared_buffers() -> Iterator[None]:
             os.environ["LOCAL_SIZE"] = local_size
 
 
-def backend_patience(hang_timeout_s: float) -> timedelta:
-    """How long a backend's collectives wait: longer than the watchdog, which names the rank."""
-    return timedelta(seconds=2 * hang_timeout_s)
-
-
 def build_engine(
     network: nn.Module, config: Config, steps_per_epoch: int
 ) -> deepspeed.DeepSpeedEngine:
@@ -212,7 +208,14 @@ def build_engine(
 
 
 # How DeepSpeed refuses configurations.
-REFUSALS = (AssertionError, TypeError, ValueError, KeyError, DeepSpeedConfigError)
+REFUSALS = (
+    AssertionError,
+    AttributeError,
+    DeepSpeedConfigError,
+    KeyError,
+    TypeError,
+    ValueError,
+)
 
 
 def check_accepted(config: Config) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from hdkd_dist.config.deepspeed import look_ahead_for
 from hdkd_dist.config.settings import LossSettings, Settings
@@ -184,15 +185,23 @@ def configured_losses(loss: LossSettings) -> LossFunction:
 def check_terms(loss: LossSettings, num_exits: int, num_classes: int) -> None:
     """Refuse further losses that are no means over a batch: each is tried on random logits.
 
+    Its derivative must be the same in forward mode, by which γ learns, and in reverse mode, by
+    which θ does.
+
     Raises:
         ValueError: in one line, whatever a function raises.
     """
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(num_exits, 4, num_classes, generator=generator, requires_grad=True)
-    labels = torch.arange(4) % num_classes
+    shape = (2, num_exits, 4, num_classes)
+    point, direction = torch.randn(shape, generator=generator, dtype=torch.float64)
+    logits, labels = point.clone().requires_grad_(), torch.arange(4) % num_classes
     for path in loss.terms:
+        term = import_callable(path, "loss")
         try:
-            value = import_callable(path, "loss")(logits, labels, torch.tensor(3.0))
+            value = term(logits, labels, torch.tensor(3.0))
+            with forward_ad.dual_level():
+                moving = forward_ad.make_dual(point, direction)
+                moved = forward_ad.unpack_dual(term(moving, labels, torch.tensor(3.0))).tangent
         except Exception as error:  # the user's own code may raise anything
             reason = f"{type(error).__name__}: {error}".replace("\n", " ")
             raise ValueError(
@@ -203,6 +212,12 @@ def check_terms(loss: LossSettings, num_exits: int, num_classes: int) -> None:
             raise ValueError(
                 f"hdkd.loss.terms: {path} must give a tensor without dimensions that depends on "
                 "the logits: a mean over the batch"
+            )
+        slope = (torch.autograd.grad(value, logits)[0] * direction).sum()
+        if not torch.allclose(slope, torch.zeros_like(slope) if moved is None else moved):
+            raise ValueError(
+                f"hdkd.loss.terms: {path} has another derivative in forward mode: hold parts of it "
+                "constant with detach(), for torch.no_grad() has no effect there"
             )
 
 

@@ -21,8 +21,9 @@ from hdkd_dist.data.verified import verify_content
 from hdkd_dist.distributed import ranks
 from hdkd_dist.distributed.allocation import keep_freed_memory
 from hdkd_dist.distributed.devices import describe_device, device_line, set_rounding
+from hdkd_dist.distributed.heartbeat import Heartbeat
 from hdkd_dist.distributed.signals import StopRequests
-from hdkd_dist.distributed.watchdog import ProgressMark, Watchdog
+from hdkd_dist.distributed.watchdog import ProgressMark, Watchdog, backend_patience
 from hdkd_dist.files.replacing import replace_file
 from hdkd_dist.files.strict_json import to_json
 from hdkd_dist.files.tensors import write_tensors
@@ -33,6 +34,7 @@ from hdkd_dist.runs.folder import (
     CONFIG,
     METRICS,
     RESULTS,
+    STACKS,
     WEIGHTS,
     check_seen,
     hold,
@@ -49,12 +51,12 @@ from hdkd_dist.training.checkpointing.resume import (
 )
 from hdkd_dist.training.checkpointing.saver import RunIdentity, Saver, Stopped
 from hdkd_dist.training.checkpointing.state import read_snapshot
-from hdkd_dist.training.engine import backend_patience, joined_ranks, network_state
+from hdkd_dist.training.engine import joined_ranks, network_state
 from hdkd_dist.training.figures import draw_figures
 from hdkd_dist.training.gamma import gamma_record
 from hdkd_dist.training.measure import Meter, Progress, note_gradients
 from hdkd_dist.training.reporter import Reporter
-from hdkd_dist.training.tracking import Tracker
+from hdkd_dist.training.tracking import Tracker, tell
 from hdkd_dist.training.trainer import evaluate, train
 
 
@@ -125,7 +127,7 @@ def write_end(
     if run.average is not None:
         results["ema_decay"] = run.average.decay
     update_results(folder, results)
-    pictures = draw_figures(folder)
+    pictures = draw_figures(folder, data.manifest.splits["test"].samples)
     reporter.finish(run.steps, rows, pictures)
     print(table(rows))
     if run.average is not None:
@@ -161,7 +163,11 @@ def execute(
     folder = Path(config.out)
     timeout = config.hdkd.run.hang_timeout_s
     set_rounding(config.hdkd.run.tf32, config.hdkd.run.deterministic)
-    with joined_ranks(backend_patience(timeout)) as device, Watchdog(timeout) as watchdog:
+    with (
+        joined_ranks(backend_patience(timeout)) as device,
+        Watchdog(timeout) as watchdog,
+        Heartbeat(watchdog.mark, tell if ranks.rank() == 0 else silent),
+    ):
         requests.before_leaving = watchdog.tell_stop
         if device.type == "cpu":
             keep_freed_memory()  # a GPU's allocator does so by itself
@@ -169,7 +175,7 @@ def execute(
             print(device_line(device), flush=True)
         if ranks.rank() == 0 and ranks.world_size() > 1:
             print(watchdog.summary, flush=True)
-        data = open_data(config.hdkd.data)
+        data = open_data(config.hdkd.data, watchdog.mark)
         manifest = data.manifest
         start = ranks.from_leader(
             lambda: find_start(folder, resume, resume_changed, config, manifest)
@@ -178,13 +184,18 @@ def execute(
             if ranks.rank() == 0:
                 print(f"{folder} is finished: nothing to do (--resume never trains it again)")
             return
+        watchdog.mark.move("preparing: building the network and DeepSpeed's engine")
         run = build_run(config, manifest, device, fresh=start.checkpoint is None)
         try:
-            train_and_report(config, run, data, folder, start, requests, watchdog.mark)
+            train_and_report(config, run, data, folder, start, requests, watchdog)
         except Stopped as stop:
             if ranks.rank() == 0:
                 print(stop.text, file=sys.stderr, flush=True)
             raise
+
+
+def silent(_: str) -> None:
+    """Say nothing: rank 0 speaks for all."""
 
 
 @dataclass(frozen=True)
@@ -195,12 +206,13 @@ class VerifiedData:
     read_at: Mapping[str, str]  # split → ISO 8601; known to rank 0
 
 
-def open_data(settings: DataSettings) -> VerifiedData:
+def open_data(settings: DataSettings, mark: ProgressMark) -> VerifiedData:
     """Open the run's data set, prepared or copied to this node where that is asked; collective.
 
     Its content is compared with the manifest's sha256: by rank 0, or on each node its own copy.
     """
     folder = data_folder(settings.path)
+    mark.move(f"preparing: opening the data set {settings.path}")
     with ranks.agreement():
         if settings.path == EMBEDDED and ranks.local_rank() == 0:
             prepare_digits(folder)
@@ -208,11 +220,13 @@ def open_data(settings: DataSettings) -> VerifiedData:
         manifest = read_manifest(folder)
     if settings.local_copy is not None:
         local = Path(settings.local_copy)
+        mark.move(f"preparing: copying the data set to {local}")
         with ranks.agreement():
             if ranks.local_rank() == 0:  # once per node
                 make_local_copy(manifest, local)
         with ranks.agreement():
             manifest = read_local_copy(manifest, local)
+    mark.move(f"preparing: verifying the data set in {manifest.folder}")
     with ranks.agreement():
         read_at = verify_content(manifest) if ranks.rank() == 0 else {}
     if ranks.rank() == 0:
@@ -228,7 +242,7 @@ def train_and_report(
     folder: Path,
     start: Start,
     requests: StopRequests,
-    mark: ProgressMark,
+    watchdog: Watchdog,
 ) -> None:
     """Train, evaluate and write everything down; collective."""
     leader = ranks.rank() == 0
@@ -236,6 +250,7 @@ def train_and_report(
         lock = open_folder(folder, config, data.manifest, start) if leader else None
     with ranks.agreement():
         check_seen(folder)
+        watchdog.keep_stacks_in(folder / STACKS)
     progress, records = begin(run, start)
     tracker = None
     with ranks.agreement():
@@ -251,13 +266,13 @@ def train_and_report(
     sharded = config.deepspeed.get("zero_optimization", {}).get("stage", 0) > 0
     shards = ranks.world_size() if sharded else 1
     note_gradients(run.engine.lr_scheduler.optimizer, progress.meter, shards)
-    saver = Saver(run, progress, folder / CHECKPOINTS, identity, requests, mark)
+    saver = Saver(run, progress, folder / CHECKPOINTS, identity, requests, watchdog.mark)
     reporter = Reporter(run, tracker, progress)
     try:
         with requests.patience():
             train(run, progress, reporter, saver)
             test = evaluate(run, run.readers.test, saver) if run.settings.run.test else None
-            mark.move("finishing")
+            watchdog.mark.move("finishing")
             finish(run, data, progress, test, reporter, folder)
     finally:
         run.readers.close()

@@ -46,7 +46,7 @@ def train(run: Run, progress: Progress, reporter: Reporter, saver: Saver) -> Non
         metaval = metaval_stream(
             run.readers.metaval, run.metaval_share, seed=seed, first_step=first
         )
-        metaval = pace.timed(saver.mark.reading(metaval))
+        metaval = pace.timed(saver.mark.reading(metaval, run.readers.metaval))
     for epoch in range(progress.epoch, settings.schedule.epochs):
         network.train()
         first = progress.step - epoch * run.steps_per_epoch
@@ -54,7 +54,7 @@ def train(run: Run, progress: Progress, reporter: Reporter, saver: Saver) -> Non
             run.readers.train, run.share, seed=seed, epoch=epoch, first_step=first
         )
         pace.resume()
-        for batch in pace.timed(saver.mark.reading(batches)):
+        for batch in pace.timed(saver.mark.reading(batches, run.readers.train)):
             rate = run.engine.get_lr()[0]
             train_batch = [micro.examples for micro in batch]
             if weights.learns and progress.step % settings.gamma.every == 0:
@@ -99,6 +99,7 @@ def evaluate(run: Run, reader: SplitReader, saver: Saver) -> Tensor:
     batches = saver.stoppable(
         evaluation_pass(reader, share.rank, share.world_size),
         rounds=math.ceil(per_rank / share.micro_batch),
+        reader=reader,
     )
     counts = count_correct(forward, (batch.examples for batch in batches), network.num_exits)
     return ranks.sum_over_ranks(counts.to(run.device)).cpu()

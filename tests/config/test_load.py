@@ -244,6 +244,13 @@ FAULTS = {
         "torch refuses optimizer.params of SGD: Invalid momentum value: -1",
     ),
     "text for a number": ({"optimizer.params.momentum": "high"}, "torch refuses optimizer.params"),
+    "no section of DeepSpeed": ({"flops_profiler": 1}, "flops_profiler is 1 but must be a JSON o"),
+    "no switch": ({"prescale_gradients": "x"}, "gradients is 'x' but must be true or false"),
+    "factor of 0": ({"gradient_predivide_factor": 0}, "factor is 0 but must be a positive number"),
+    "value that Adam refuses": (
+        {"optimizer": {"type": "Adam", "params": {"betas": "x"}}, "hdkd.method": "dbt"},
+        "torch refuses optimizer.params of Adam",
+    ),
     "current folder": ({"hdkd.run.out": "."}, r"'\.' is the folder you are in, or holds it"),
     "no folder": ({"hdkd.run.out": ""}, "an empty path"),
     "misspelt argument": (

@@ -81,16 +81,25 @@ def test_a_manifest_cannot_be_changed(manifest):
         manifest.name = "other"
 
 
-def test_no_folder_tells_the_prepare_command(tmp_path):
-    message = refusal(tmp_path / "absent")
+@pytest.mark.parametrize(
+    ("name", "script"),
+    [
+        ("digits", "digits.py"),
+        ("cifar100-150", "cifar100.py --source SOURCE"),
+        ("cifar10-1000", "cifar10.py --source SOURCE"),
+        ("imagenet", "imagefolder.py --source SOURCE"),
+    ],
+)
+def test_no_folder_tells_the_command_that_prepares_such_data(tmp_path, name, script):
+    message = refusal(tmp_path / name)
     assert "does not exist" in message
-    assert f"python data_prep/digits.py --out {tmp_path / 'absent'}" in message
+    assert message.endswith(f"python data_prep/{script} --out {tmp_path / name}")
 
 
 def test_no_manifest_tells_the_prepare_command(tmp_path):
     message = refusal(tmp_path)
     assert "has no manifest.json" in message
-    assert "data_prep/cifar100.py" in message
+    assert "data_prep/imagefolder.py --source SOURCE" in message
 
 
 def test_malformed_json(manifest):

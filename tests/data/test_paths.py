@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hdkd_dist.data.paths import own_folder, settled
+from hdkd_dist.data.paths import check_writable, own_folder, settled
 
 
 def test_a_link_is_followed_and_other_paths_stay_as_they_are(tmp_path, monkeypatch):
@@ -39,3 +39,12 @@ def test_a_folder_of_its_own_holds_not_the_current_one(tmp_path, monkeypatch, na
     with pytest.raises(ValueError, match="is the folder you are in, or holds it"):
         own_folder(name)
     assert own_folder("../other") == Path("../other")
+
+
+def test_what_is_in_the_way_of_a_folder_is_named(tmp_path):
+    check_writable(tmp_path / "a/b")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    for name in ("file", "file/run"):
+        with pytest.raises(ValueError, match=r"cannot write to .*: .*/file is no folder"):
+            check_writable(tmp_path / name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -233,7 +234,7 @@ def patience():
 
 def test_gradients_wait_longer_for_a_rank_than_the_watchdog():
     ((waits, watchdog),) = on_ranks(1, patience)
-    assert waits == 2 * watchdog == 100
+    assert waits == 50 + 1800 > watchdog == 50  # a rank may compile its loader for half an hour
 
 
 def test_weights_with_channels_last_give_the_same_network():
@@ -250,3 +251,17 @@ def test_weights_with_channels_last_give_the_same_network():
         assert torch.equal(value, state[name]), name
     weights = [m.weight for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
     assert all(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
+
+
+def test_a_port_that_is_taken_is_one_line_with_another_one(monkeypatch):
+    from hdkd_dist.training.engine import join_ranks
+
+    launched = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for name, value in {**launched, "MASTER_PORT": str(port)}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(ranks.RankFault, match=rf"port {port} .* is taken.* --master_port \d+"):
+            join_ranks()

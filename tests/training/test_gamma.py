@@ -92,6 +92,15 @@ def per_image(logits, labels, temperature):
 def constant(logits, labels, temperature):
     return torch.tensor(1.0)
 
+def without_graph(logits, labels, temperature):
+    with torch.no_grad():
+        teacher = logits[-1].softmax(dim=-1)
+    return -(teacher * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
+
+def reverse_only(logits, labels, temperature):
+    exits = logits.flatten(0, 1)
+    return torch.nn.functional.multi_margin_loss(exits, labels.repeat(len(logits)))
+
 def broken(logits, labels):
     return logits.mean()
 """
@@ -145,6 +154,8 @@ def test_a_run_keeps_the_weights_of_further_losses_by_name(my_losses):
     [
         ("my_losses:per_image", "must give a tensor without dimensions that depends on"),
         ("my_losses:constant", "must give a tensor without dimensions that depends on"),
+        ("my_losses:without_graph", r"another derivative in forward mode: .* detach\(\)"),
+        ("my_losses:reverse_only", "fails on logits .*NotImplementedError"),
         ("my_losses:broken", "fails on logits .*TypeError"),
         ("my_losses:confidense", "unknown callable of my_losses.*'confidence'"),
         ("my_lossses:confidence", "the loss my_lossses:confidence: there is no module"),

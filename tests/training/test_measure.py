@@ -9,7 +9,7 @@ import torch
 from ranks_harness import on_ranks
 
 from hdkd_dist.method.algorithm import Seen
-from hdkd_dist.training.measure import Meter, Pace, Progress, squared_norm
+from hdkd_dist.training.measure import Meter, Pace, squared_norm
 
 CPU = torch.device("cpu")
 K, N = 2, 3  # exits, losses
@@ -81,11 +81,3 @@ def test_the_norm_is_that_of_all_gradients_together():
     parameters[0].grad, parameters[1].grad = torch.tensor([1.0, 2.0, 2.0]), torch.full((2, 2), 2.0)
     optimizer = torch.optim.SGD([*parameters, torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     assert float(squared_norm(optimizer)) == pytest.approx(25)
-
-
-def test_validation_is_asked_for_only_once_there_is_one():
-    progress = Progress(Meter(K, CPU))
-    with pytest.raises(RuntimeError, match="no epoch has been evaluated"):
-        _ = progress.evaluated
-    progress.validation = torch.ones(3, K)
-    assert progress.evaluated is progress.validation

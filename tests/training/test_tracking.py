@@ -68,10 +68,15 @@ def test_run_goes_on_where_wandb_cannot_even_record(
         raise OSError("its process cannot be started")
 
     monkeypatch.setattr("wandb.init", init)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
     tracker = Tracker(tmp_path, RunSettings(wandb=mode), {})
     tracker.record("step", {"step": 1})
     tracker.close()
-    *_, said = capsys.readouterr().err.splitlines()
+    first, *_, said = capsys.readouterr().err.splitlines()
+    assert first == (
+        "warning: WANDB_MODE=disabled in the environment makes no difference: "
+        "--set hdkd.run.wandb=disabled"
+    )
     assert said == (
         "warning: W&B cannot record (its process cannot be started): going on without it"
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hdkd_dist.data.augment import Augmentation
 from hdkd_dist.data.manifest import Manifest
@@ -48,10 +50,12 @@ def open_split(
 def reader_class(wanted: ReaderName) -> type:
     """Return a reader's class; torch's where FFCV is wanted and cannot be imported.
 
-    FFCV takes about ten seconds to import and is imported only here.
+    FFCV takes seconds to import and is imported only here.
     """
     if wanted == "ffcv":
         try:
+            with plain_dictionaries():
+                import ffcv.fields.rgb_image  # noqa: F401
             from hdkd_dist.data.readers.ffcv_reader import FfcvReader
 
             return FfcvReader
@@ -66,3 +70,19 @@ def reader_class(wanted: ReaderName) -> type:
     from hdkd_dist.data.readers.torch_reader import TorchReader
 
     return TorchReader
+
+
+@contextmanager
+def plain_dictionaries() -> Iterator[None]:
+    """Let FFCV have a plain dictionary where it asks numba for a typed one, during its import.
+
+    It keeps two numbers there, which only Python reads; numba would compile for 4 s to hold them.
+    """
+    import numba.typed
+
+    typed = numba.typed.Dict
+    numba.typed.Dict = dict
+    try:
+        yield
+    finally:
+        numba.typed.Dict = typed

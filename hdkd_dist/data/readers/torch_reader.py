@@ -6,7 +6,6 @@ FFCV's; so are the pixels, but for the last bits of what is decoded from JPEG.
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import threading
@@ -19,7 +18,6 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hdkd_dist.data.augment import (
@@ -37,6 +35,7 @@ from hdkd_dist.data.decoding import EVALUATION_CROP
 from hdkd_dist.data.manifest import Manifest
 from hdkd_dist.data.streams import MicroBatch, ReadOptions, check_image_size
 
+DECODING = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # images are stored upright
 REQUESTS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
 
 
@@ -111,8 +110,10 @@ class BetonImages(Dataset):
         stored = self.stored[start : start + int(place["size"])]
         if record["mode"] == RAW:
             return stored.reshape(record["height"], record["width"], 3)
-        with Image.open(io.BytesIO(stored.tobytes()), formats=("JPEG",)) as image:
-            return np.asarray(image.convert("RGB"))
+        pixels = cv2.imdecode(stored, DECODING)
+        if pixels is None:
+            raise ValueError(f"image {sample} does not decode")
+        return pixels
 
 
 def resized_crop(pixels: np.ndarray, crop: tuple[int, int, int, int], size: int) -> np.ndarray:

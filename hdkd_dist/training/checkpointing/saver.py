@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hdkd_dist.data.streams import MicroBatch
+from hdkd_dist.data.streams import MicroBatch, SplitReader
 from hdkd_dist.distributed import ranks
 from hdkd_dist.distributed.ranks import NOTHING, SAVE, DelayedMax
 from hdkd_dist.distributed.signals import LOST, STOPPED, StopRequests
@@ -83,7 +83,7 @@ class Saver:
         if (agreed != NOTHING or due) and self.progress.step != self._saved_step and not again:
             self.save()
         if agreed > SAVE:
-            self._stop(agreed)
+            self._stop(agreed - SAVE)
 
     def _wish(self) -> int:
         minutes = self.settings.every_minutes
@@ -91,7 +91,9 @@ class Saver:
         due = ranks.rank() == 0 and minutes is not None and waited >= 60 * minutes
         # A wish counts one step later: the next one must not ask for the same save again.
         due = self._asked = due and not self._asked
-        return self.requests.received or (SAVE if due else NOTHING)
+        if self.requests.received:
+            return SAVE + self.requests.received
+        return SAVE if due else NOTHING
 
     def _stop(self, number: int) -> None:
         found = checkpoints_in(self.folder)
@@ -178,17 +180,20 @@ class Saver:
             f"{kept}; training goes on and tries again when the next one is due"
         )
 
-    def stoppable(self, batches: Iterator[MicroBatch], rounds: int) -> Iterator[MicroBatch]:
+    def stoppable(
+        self, batches: Iterator[MicroBatch], rounds: int, reader: SplitReader
+    ) -> Iterator[MicroBatch]:
         """Yield an evaluation's batches; a request to stop is met between two of them.
 
         Args:
             batches: this rank's.
             rounds: the number of batches of the rank that has most.
+            reader: where they come from.
         """
         for _ in range(rounds):
-            self.mark.move("reading data")
+            self.mark.wait_for(reader)
             batch = next(batches, None)
-            self.mark.move("computing")
+            self.mark.got_from(reader)
             if batch is not None:
                 yield batch
             self.after_step()

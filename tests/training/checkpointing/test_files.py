@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import resource
+import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,16 @@ def test_evaluated_checkpoint_comes_after_the_one_of_the_same_step(tmp_path):
         write(tmp_path, step, validation)
     found = [path.name for path in checkpoints_in(tmp_path)]
     assert found == ["step-00000017", "step-00000017-evaluated", "step-100000000-evaluated"]
+
+
+def test_copy_under_the_name_of_a_later_step_is_not_taken_for_it(tmp_path, capsys):
+    """It would be the newest for ever, and each new checkpoint would be rotated away."""
+    written = write(tmp_path, 5)
+    shutil.copytree(written.folder, tmp_path / "step-00000900")
+    assert newest(tmp_path) == written
+    assert "step-00000900 is damaged: it is a copy of step 5" in capsys.readouterr().out
+    elsewhere = shutil.copytree(written.folder, tmp_path / "kept")
+    assert read_checkpoint(elsewhere).step == 5
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import signal
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from ranks_harness import on_ranks
 from test_state import TWO_MICRO_BATCHES, Training
 
-from hdkd_dist.distributed.signals import StopRequests
+from hdkd_dist.distributed.signals import STOPPED, StopRequests
 from hdkd_dist.distributed.watchdog import ProgressMark
 
 
@@ -54,6 +55,31 @@ def attend(folder, minutes, steps, pause):
         time.sleep(pause)
         saver.after_step()
     return [read_checkpoint(path).step for path in checkpoints_in(folder)]
+
+
+def hang_up(folder):
+    """What a run says when its terminal is closed before its second step, and its status."""
+    from hdkd_dist.training.checkpointing.saver import RunIdentity, Saver, Stopped
+
+    training, requests = Training(TWO_MICRO_BATCHES), StopRequests()
+    identity = RunIdentity(config={}, data={}, records=dict)
+    saver = Saver(training.run, training.progress, Path(folder), identity, requests, ProgressMark())
+    requests.received = signal.SIGHUP
+    try:
+        for step in (1, 2, 3):
+            training.progress.step = step
+            saver.after_step()
+    except Stopped as stop:
+        return stop.code, stop.text
+    return 0, "trained on"
+
+
+def test_closed_terminal_stops_after_a_checkpoint(tmp_path):
+    """SIGHUP's number is the smallest there is: it must not be taken for a wish to save."""
+    ((status, text),) = on_ranks(1, hang_up, str(tmp_path))
+    assert status == STOPPED
+    assert text.startswith("stopped by SIGHUP at step 2: the last checkpoint is ")
+    assert "step-00000002;" in text
 
 
 def test_a_save_that_is_due_is_made_once(tmp_path):
