@@ -122,7 +122,7 @@ def check_names(checkpoint: Checkpoint) -> None:
     """
     folder, named = checkpoint.folder, step_of(checkpoint.folder)
     if named not in (None, checkpoint.step):
-        raise Damaged(f"{folder} is damaged: it is the checkpoint of step {checkpoint.step}")
+        raise Damaged(f"{folder} is damaged: it is a copy of step {checkpoint.step}")
     for name in checkpoint.files:
         if name != Path(name).name:
             raise Damaged(f"{folder} is damaged: {MANIFEST} lists {name!r}, which lies elsewhere")

@@ -149,7 +149,7 @@ def test_file_that_is_not_listed_would_be_unpickled_and_is_refused(tmp_path, nam
 def test_checkpoint_under_another_steps_name_is_refused(tmp_path, step):
     folder = write(tmp_path, 4).folder
     folder.rename(tmp_path / files.name_of(step, False))
-    with pytest.raises(Damaged, match="it is the checkpoint of step 4"):
+    with pytest.raises(Damaged, match="it is a copy of step 4"):
         read_checkpoint(tmp_path / files.name_of(step, False))
 
 
