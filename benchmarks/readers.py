@@ -97,4 +97,5 @@ def main(data: str, images: int = 2000, passes: int = 5, workers: int = 1) -> No
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    with cli.leaving_at_once():  # numba's threads may wait for ever after a fork
+        cli.run(main)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # inherited by the processes that tests start
 os.environ.setdefault("WANDB_MODE", "offline")
+# With TBB numba may wait for ever at the end of a process that has forked, as torch's loader does.
+os.environ.setdefault("NUMBA_THREADING_LAYER", "omp")
 # Tests are about the code, to the bit, on any machine: also on one with GPUs.
 os.environ["DS_ACCELERATOR"] = "cpu"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
