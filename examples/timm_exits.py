@@ -4,8 +4,8 @@ deepspeed hdkd_dist/train.py --ds_config ds_configs/imagenet.json --data DIR \
     --set hdkd.model.factory=examples.timm_exits:build --set hdkd.model.input_size=224 \
     --set 'hdkd.model.kwargs={"backbone": "resnet18", "pretrained": true}'
 
-Takes the backbones whose features timm gives as a chain of modules: ResNet, RegNet, ConvNeXt and
-their relatives. ``pip install timm`` first.
+Takes the backbones whose features timm gives as a chain of modules: ResNet, RegNet, ConvNeXt,
+EfficientNet, MobileNet and their relatives. ``pip install timm`` first.
 """
 
 from torch import Tensor, nn
@@ -40,18 +40,36 @@ def build(
     except ImportError as error:
         raise ValueError(f"this network needs timm ({error}): pip install timm") from None
 
-    chain = timm.create_model(backbone, pretrained=pretrained, features_only=True)
-    if not isinstance(chain, nn.ModuleDict):
-        raise ValueError(f"timm's {backbone} is no chain of modules: take another, or name yours")
-    info = chain.feature_info
-    names = [name.replace(".", "_") for name in info.module_name()]
-    widths = dict(list(zip(names, info.channels(), strict=True))[-exits:])
     stages, classifiers, parts = [], [], []
-    for name, module in chain.items():
+    pieces = chain_of(timm.create_model(backbone, pretrained=pretrained, features_only=True))
+    maps = [width for _, width in pieces if width is not None]
+    for module, width in pieces:
         parts.append(module)
-        if name in widths:
+        if width is None:
+            continue
+        if len(maps) <= exits:
             pool = nn.AdaptiveAvgPool2d(1), nn.Flatten()
-            classifiers.append(nn.Sequential(*pool, nn.Linear(widths[name], num_classes)))
+            classifiers.append(nn.Sequential(*pool, nn.Linear(width, num_classes)))
             stages.append(Stage(*parts))
             parts = []
+        maps.pop()
     return MultiExitNetwork(stages, classifiers)
+
+
+def chain_of(features: nn.Module) -> list[tuple[nn.Module, int | None]]:
+    """Give timm's features as modules in a row, each with the width of the map it ends, if any.
+
+    Raises:
+        ValueError: if they are none.
+    """
+    info = features.feature_info
+    names = [name.replace(".", "_") for name in info.module_name()]
+    widths = dict(zip(names, info.channels(), strict=True))
+    if isinstance(features, nn.ModuleDict):
+        named = dict(features.items())
+    elif hasattr(features, "conv_stem") and isinstance(features.blocks, nn.Sequential):
+        blocks = {f"blocks_{place}": block for place, block in features.blocks.named_children()}
+        named = {"conv_stem": features.conv_stem, "bn1": features.bn1, **blocks}
+    else:
+        raise ValueError(f"timm's {type(features).__name__} is no chain: take another backbone")
+    return [(module, widths.get(name)) for name, module in named.items()]

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from hdkd_dist.method.algorithm import Algorithm
     from hdkd_dist.method.state import LossWeights
     from hdkd_dist.method.weights import METHODS
-    from hdkd_dist.models.presets import build
+    from hdkd_dist.models.presets import build, register
 
 __version__ = "0.2.0"
-__all__ = ["METHODS", "Algorithm", "LossWeights", "build", "load_exported"]
+__all__ = ["METHODS", "Algorithm", "LossWeights", "build", "load_exported", "register"]
 
 _MODULES = {
     "METHODS": "hdkd_dist.method.weights",
@@ -25,6 +25,7 @@ _MODULES = {
     "LossWeights": "hdkd_dist.method.state",
     "build": "hdkd_dist.models.presets",
     "load_exported": "hdkd_dist.inference.exported",
+    "register": "hdkd_dist.models.presets",
 }
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from hdkd_dist import cli
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from hdkd_dist.data.manifest import Manifest
-    from hdkd_dist.models import MultiExitNetwork
 
 
 def main(run: Path, out: Path, onnx: bool = True) -> None:
@@ -37,11 +38,6 @@ def main(run: Path, out: Path, onnx: bool = True) -> None:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"--out {target} is there already: remove it or choose another folder")
     config = read_run(source)
-    if config["hdkd"]["model"].get("preset") is None:
-        raise ValueError(
-            f"{source} has trained a network of a factory, which an exported folder cannot build "
-            f"again yet: take the weights in {TRAINED}, or register the network as a preset"
-        )
     manifest = trained_on(source) or read_manifest(data_folder(config["hdkd"]["data"]["path"]))
     load_trained(source, config, len(manifest.classes))  # refuses what cannot be exported
     description = describe_run(source, config, manifest)
@@ -68,7 +64,7 @@ def describe_run(run: Path, config: Mapping[str, Any], manifest: Manifest) -> di
         ValueError: if the run has not been evaluated, or its results are damaged.
     """
     from hdkd_dist.inference.exported import describe
-    from hdkd_dist.models import resolve
+    from hdkd_dist.models import spec_of
     from hdkd_dist.runs.results import FILE_NAME, read_results
 
     results = read_results(run)
@@ -76,8 +72,7 @@ def describe_run(run: Path, config: Mapping[str, Any], manifest: Manifest) -> di
         raise ValueError(
             f"{run} has no thresholds yet: run hdkd_dist/evaluate.py --run {run} first"
         )
-    model = config["hdkd"]["model"]
-    size = resolve(model["preset"], model["overrides"]).input_size
+    size = spec_of(config["hdkd"]["model"]).input_size
     try:
         return describe(config, results, manifest, size)
     except (KeyError, TypeError) as error:
@@ -87,15 +82,15 @@ def describe_run(run: Path, config: Mapping[str, Any], manifest: Manifest) -> di
         ) from None
 
 
-def write_graphs(
-    network: MultiExitNetwork, description: Mapping[str, Any], folder: Path
-) -> list[Path]:
+def write_graphs(network: nn.Module, description: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write the network as ONNX and with ``torch.export``; returns the files.
 
     Raises:
-        ValueError: without the extra "export", or if onnxruntime gives other values than torch.
+        ValueError: without the extra "export", for a network that torch cannot export, or if
+            onnxruntime gives other values than torch.
     """
-    from hdkd_dist.inference.torch_stages import fold_batch_norm
+    from hdkd_dist.inference.torch_stages import fold_where_equal
+    from hdkd_dist.models import staged
 
     try:
         from hdkd_dist.inference.onnx_files import write_onnx, write_torch_export
@@ -105,10 +100,11 @@ def write_graphs(
             f"give --onnx false"
         ) from None
 
-    folded = fold_batch_norm(network)
+    size = description["preprocessing"]["size"]
+    stages = staged(fold_where_equal(network, size))
     full = folder / "full.pt2"
-    write_torch_export(folded, description["preprocessing"]["size"], full)
-    return [*write_onnx(folded, description, folder / "onnx"), full]
+    write_torch_export(stages, size, full)
+    return [*write_onnx(stages, description, folder / "onnx"), full]
 
 
 if __name__ == "__main__":

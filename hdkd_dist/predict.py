@@ -28,6 +28,7 @@ def main(
     runtime: str | None = None,
     threads: int | None = None,
     providers: Sequence[str] = (),
+    factory: str | None = None,
 ) -> None:
     """Classify images under a budget; JSON lines on stdout, the last one a summary.
 
@@ -41,6 +42,8 @@ def main(
         runtime: onnx or torch; default the first that is installed.
         threads: of the runtime.
         providers: onnxruntime's execution providers by name; default the CPU's.
+        factory: package.module:callable that builds the network in torch, where the one named in
+            model.json is elsewhere.
     """
     from hdkd_dist.distributed.allocation import keep_freed_memory
     from hdkd_dist.inference.predictor import Predictor, files_in
@@ -55,6 +58,7 @@ def main(
         runtime=runtime,
         threads=threads,
         providers=providers,
+        factory=factory,
         batch=min(batch, len(files)),  # so are stages timed
     )
     tally = Tally([0] * len(predictor.exported.exits))

@@ -112,7 +112,8 @@ def check_run(config: Config, resume: str, resume_changed: bool) -> None:
     Raises:
         ValueError: in one line.
     """
-    from hdkd_dist.data.manifest import EMBEDDED, SPLITS, data_folder, read_manifest
+    from hdkd_dist.config.data_fit import check_metaval
+    from hdkd_dist.data.manifest import EMBEDDED, data_folder, read_manifest
     from hdkd_dist.data.order import steps_per_epoch
     from hdkd_dist.data.paths import check_writable
     from hdkd_dist.distributed.devices import check_gpus
@@ -126,8 +127,9 @@ def check_run(config: Config, resume: str, resume_changed: bool) -> None:
     if data.exists() or config.hdkd.data.path != EMBEDDED:  # which is prepared on first use
         manifest = read_manifest(data)
         steps_per_epoch(manifest, config.share)
-        for split in SPLITS:
+        for split in manifest.splits:
             manifest.path(split)
+        check_metaval(config.hdkd, manifest)
         if resume not in ("never", "auto"):
             check_fit(checkpoint_at(Path(resume).resolve()), config, manifest, resume_changed)
     if config.hdkd.model.init_from is not None:

@@ -15,7 +15,6 @@ import torch.multiprocessing as mp
 
 from hdkd_dist.distributed.ranks import free_port
 
-
 # Imported once, by the process that all ranks are forked from: each would take seconds for them.
 # None of these starts a thread or computes when it is imported.
 multiprocessing.set_forkserver_preload(["torch", "deepspeed", "hdkd_dist.training.run", "pytest"])

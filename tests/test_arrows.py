@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     ),
     "config": ({"torch", "pydantic"}, {"method", "models", "data", "spelling"}),
     "distributed": ({"torch"}, {"data"}),
-    "runs": ({"torch", "safetensors"}, {"models", "data"}),
+    "runs": ({"torch", "safetensors", "matplotlib"}, {"models", "data"}),
     "inference": (
         {"torch", "numpy", "safetensors", "PIL", "onnxruntime"},
         {"models", "data", "runs", "cli"},
@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     ),
     "paper/judging": ({"numpy", "scipy"}, {"paper", "method"}),
     "reporting": (
-        {"plotly", "jinja2", "markupsafe", "pydantic", "wandb_workspaces"},
+        {"plotly", "jinja2", "markupsafe", "pydantic", "wandb", "wandb_workspaces"},
         {"runs", "method", "__version__", "cli"},
     ),
 }

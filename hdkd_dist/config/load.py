@@ -16,6 +16,7 @@ from hdkd_dist.config.settings import RETIRED, ScheduleSettings, Settings
 from hdkd_dist.data.order import BatchShare
 from hdkd_dist.data.paths import own_folder
 from hdkd_dist.models import spec_of
+from hdkd_dist.models.factory import import_callable
 from hdkd_dist.spelling import SETTINGS, did_you_mean
 
 SECTION = "hdkd"
@@ -251,10 +252,15 @@ def scaled_schedule(
 
 
 def check_network(settings: Settings, path: str | Path) -> None:
-    """Refuse unknown presets and overrides, and factories that cannot be imported."""
+    """Refuse unknown presets and overrides, factories and losses that cannot be imported."""
     if "num_classes" in settings.model.overrides:
         raise ValueError(f"{path}: hdkd.model.overrides.num_classes: the data set has its classes")
     try:
         spec_of(settings.model.model_dump())
     except ValueError as error:
         raise ValueError(f"{path}: hdkd.model: {error}") from None
+    try:
+        for term in settings.loss.terms:
+            import_callable(term, "loss")
+    except ValueError as error:
+        raise ValueError(f"{path}: hdkd.loss.terms: {error}") from None

@@ -36,6 +36,8 @@ class ModelSettings(Section):
     kwargs: dict[str, Any] = {}  # of the factory
     input_size: Count | None = None  # the side of the factory's images, in pixels
     init_from: str | None = None  # a run's folder or a file of weights to start from
+    # Evaluate and export a moving average of the weights with this decay; None: the last weights.
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
     gradient_equilibrium: bool | None = None  # None: as the method has it (only impr)
     compile: bool = False  # the training step's passes, by torch.compile
 
@@ -82,6 +84,19 @@ class LossSettings(Section):
     # Who teaches whom: a pattern's name or a matrix [K, K]; None: as the method has it.
     teachers: Pattern | tuple[tuple[NonNegative, ...], ...] | None = None
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the cross-entropies of L_train
+    terms: dict[str, NonNegative] = {}  # "package.module:function" of a further loss → its γ₀
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """Name the further losses by their functions, in the order of their entries in γ."""
+        return tuple(path.rpartition(":")[2] for path in self.terms)
+
+    @model_validator(mode="after")
+    def _terms_have_names(self) -> LossSettings:
+        names = self.term_names
+        if len(set(names)) < len(names):
+            raise ValueError(f"terms must be functions of different names, not {', '.join(names)}")
+        return self
 
 
 class GammaSettings(Section):

@@ -12,7 +12,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hdkd_dist.data.manifest import EXTRA, ImageFormat, Manifest, data_folder, read_manifest
+from hdkd_dist.data.manifest import (
+    EXTRA,
+    METAVAL,
+    ImageFormat,
+    Manifest,
+    data_folder,
+    read_manifest,
+)
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.data.preparing.workers import progress_bar
 from hdkd_dist.data.readers.opening import open_split
@@ -32,10 +39,11 @@ from hdkd_dist.evaluation.thresholds import DEFAULT_SEARCH, SEARCHES
 from hdkd_dist.inference.confidence import CONFIDENCES
 from hdkd_dist.inference.latency import measure_stages, sizes_up_to
 from hdkd_dist.inference.outputs import Outputs, collect_outputs, save_outputs
-from hdkd_dist.inference.torch_stages import TorchStages, fold_batch_norm
+from hdkd_dist.inference.torch_stages import TorchStages, fold_where_equal
 from hdkd_dist.models import exit_costs, network_name, spec_of
 from hdkd_dist.runs.folder import FIGURES, LOGITS, RESULTS
 from hdkd_dist.runs.network import load_network, read_run, trained_on
+from hdkd_dist.runs.pictures import draw_accuracy
 from hdkd_dist.runs.results import Results, budget_table, read_results, table, update_results
 
 SPLITS = {"validation": "metaval", "test": "test"}
@@ -95,6 +103,16 @@ def check_own_data(folder: Path, own: Manifest, found: Manifest) -> None:
         )
 
 
+def check_validation(folder: Path, manifest: Manifest) -> None:
+    """Refuse data on which no thresholds can be found."""
+    if METAVAL not in manifest.splits:
+        raise ValueError(
+            f"{manifest.folder} has no validation split to find thresholds on (it was prepared "
+            f"with --metaval_per_class 0): the accuracies of {folder} are in its {RESULTS}; for "
+            "thresholds name data that have one with --data"
+        )
+
+
 def check_writable(folders: Sequence[Path]) -> None:
     """Refuse folders that results cannot be written to."""
     for folder in folders:
@@ -135,6 +153,7 @@ def check_request(folders: Sequence[Path], options: Options, out: Path) -> None:
             check_own_data(folder, own, manifest)
         load_network(folder, read_run(folder), len(manifest.classes))
         read_results(folder)
+        check_validation(folder, manifest)
     for split in SPLITS.values():
         if len({manifest.identity.get(split) for manifest in manifests}) > 1:
             raise ValueError(
@@ -229,7 +248,7 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
     evaluation = evaluate_outputs(
         exit_costs(network, image_size), **outputs, kind=options.confidence
     )
-    stages = TorchStages(fold_batch_norm(network))
+    stages = TorchStages(fold_where_equal(network, image_size))
     times = measure_stages(stages, image_size, sizes_up_to(options.latency_batch))
     budgeted = budgeted_results(evaluation, options.search)
     timed = latency_results(budgeted["budgeted"], times, device)
@@ -240,7 +259,7 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
             for name, each in outputs.items():
                 save_outputs(each, folder / LOGITS / f"{name}.safetensors")
         update_results(folder, results)
-        title = f"{network_name(model)} on {manifest.name}"
+        title = f"{config['hdkd']['method']}, {network_name(model)} on {manifest.name}"
         drawn = draw_evaluation(folder / FIGURES, title, evaluation, results, data)
     print(f"{folder}, {manifest.name}")
     print(table(results["exits"]))
@@ -254,12 +273,13 @@ def draw_evaluation(
     folder: Path, title: str, evaluation: Evaluation, results: Results, data: EvaluationData
 ) -> list[Path]:
     """Draw a network's pictures; returns the files."""
-    names = ("anytime", "budgeted", "exits_taken", "reliability", "easy_and_hard")
+    names = ("accuracy_vs_mmac", "budgeted", "exits_taken", "reliability", "easy_and_hard")
     anytime, budgeted, taken, reliability, grid = (folder / f"{name}.png" for name in names)
-    figures.draw_anytime(results["exits"], title, anytime)
+    images = evaluation.test.top1.shape[1]
+    draw_accuracy(results["exits"], images, title, anytime)  # instead of the one from training
     figures.draw_budgeted(results, evaluation.test, title, budgeted)
-    figures.draw_exits_taken(results["budgeted"], taken)
-    figures.draw_reliability(evaluation, reliability)
+    figures.draw_exits_taken(results["budgeted"], title, taken)
+    figures.draw_reliability(evaluation, title, reliability)
     drawn = [anytime, budgeted, taken, reliability]
     rows = results["budgeted"]
     if draw_easy_and_hard(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,6 +23,7 @@ BEFORE = 1  # also read: without the ONNX files' sha256 and without what drift n
 DESCRIPTION = "model.json"
 WEIGHTS = "model.safetensors"
 ONNX = "onnx"  # the folder of the stages' files
+NETWORK = ("preset", "overrides", "factory", "kwargs", "input_size")  # what names a network
 AGAIN = "export the run again with hdkd_dist/export.py"
 
 
@@ -32,8 +33,8 @@ class Exported:
 
     Attributes:
         folder: where it lies.
-        preset: the network's name.
-        overrides: other values of its specification.
+        model: which network it is, as "hdkd.model" of a configuration has it: ``preset`` and
+            ``overrides``, or ``factory``, ``kwargs`` and ``input_size``. Only torch needs it.
         classes: their names.
         preprocessing: of images.
         temperatures: [K], of the confidences that the thresholds are compared with.
@@ -45,8 +46,7 @@ class Exported:
     """
 
     folder: Path
-    preset: str
-    overrides: Mapping[str, Any]
+    model: Mapping[str, Any]
     classes: Sequence[str]
     preprocessing: Preprocessing
     temperatures: Sequence[float]
@@ -63,6 +63,12 @@ class Exported:
     def stage_files(self) -> list[Path]:
         """Name the stages' ONNX files, whether they are there or not."""
         return [self.folder / ONNX / f"stage_{k + 1}.onnx" for k in range(len(self.exits))]
+
+    def built_by(self, factory: str) -> Exported:
+        """Describe the same network, built by another factory ("package.module:callable")."""
+        arguments = self.model.get("kwargs") or self.model.get("overrides") or {}
+        size = self.preprocessing.size
+        return replace(self, model={"factory": factory, "kwargs": arguments, "input_size": size})
 
     def require_own(self, file: Path) -> None:
         """Refuse a file that is not the one which was exported with this description.
@@ -102,8 +108,7 @@ def describe(
         "format": FORMAT,
         "method": results.get("method"),
         "dataset": manifest.name,
-        "preset": model["preset"],
-        "overrides": model["overrides"],
+        **{name: model[name] for name in NETWORK if model.get(name) is not None},
         "classes": manifest.classes,
         "preprocessing": Preprocessing.of(manifest, image_size).as_json(),
         "confidence": confidence["kind"],
@@ -134,8 +139,7 @@ def load_exported(folder: str | Path) -> Exported:
     try:
         exported = Exported(
             folder=folder,
-            preset=content["preset"],
-            overrides=dict(content["overrides"]),
+            model={name: content[name] for name in NETWORK if name in content},
             classes=content["classes"],
             preprocessing=Preprocessing(**content["preprocessing"]),
             temperatures=content["temperatures"],
@@ -189,6 +193,8 @@ def _check(exported: Exported) -> None:
     exits = len(exported.exits)
     if not exits or not exported.budgets:
         raise ValueError("its table of exits or of budgets is empty")
+    if not ("preset" in exported.model or "factory" in exported.model):
+        raise ValueError("it names neither a preset nor a factory")
     names = exported.classes
     if not names or len(set(names)) < len(names) or not all(isinstance(n, str) for n in names):
         raise ValueError("classes must be different names")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,30 +17,30 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from hdkd_dist.models import MultiExitNetwork
+from hdkd_dist.models import Staged
 
 BATCH = torch.export.Dim.DYNAMIC
 TOLERANCE = 1e-4  # of the largest value of an output
 
 
 class Stage(nn.Module):
-    """A stage and its classifier, with the state as separate inputs and outputs."""
+    """Stage ``k`` and its exit, with the state as separate inputs and outputs."""
 
-    def __init__(self, network: MultiExitNetwork, k: int) -> None:
+    def __init__(self, network: Staged, k: int) -> None:
         super().__init__()
-        self.stage = network.stages[k]
-        self.classifier = network.classifiers[k]
+        self.network = network
+        self.k = k
 
     def forward(self, *state: Tensor) -> tuple[Tensor, ...]:
         """Give the next state, then the logits [B, C]."""
-        following = self.stage(list(state))
-        return (*following, self.classifier(following[-1]))
+        following, logits = self.network.run_stage(self.k, list(state))
+        return (*following, logits)
 
 
 class Full(nn.Module):
     """All exits at once."""
 
-    def __init__(self, network: MultiExitNetwork) -> None:
+    def __init__(self, network: Staged) -> None:
         super().__init__()
         self.network = network
 
@@ -49,9 +50,7 @@ class Full(nn.Module):
 
 
 @torch.no_grad()
-def write_onnx(
-    network: MultiExitNetwork, description: Mapping[str, Any], folder: Path
-) -> list[Path]:
+def write_onnx(network: Staged, description: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write and check ``full.onnx`` and ``stage_1.onnx``, …, each for any batch size.
 
     ``full.onnx`` maps ``images`` to ``logits`` [K, B, C]. Stage 1 takes ``images`` and gives the
@@ -121,7 +120,7 @@ def _export(
     graph: Graph, inputs: Sequence[Tensor], metadata: Mapping[str, str], file: Path
 ) -> None:
     shapes = tuple({0: "batch"} for _ in inputs)
-    with _quiet():
+    with _quiet(), _refused("ONNX", file):
         exported = torch.onnx.export(
             graph.module,
             tuple(inputs),
@@ -157,6 +156,19 @@ def _check(graph: Graph, inputs: Sequence[Tensor], file: Path) -> None:
 
 
 @contextmanager
+def _refused(form: str, file: Path) -> Iterator[None]:
+    """Turn what torch raises of a network that it cannot export into one line."""
+    try:
+        yield
+    except Exception as error:  # its exporters raise nearly anything on code of the user's own
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" …")
+        raise ValueError(
+            f"torch cannot write {file.name} as {form} ({reason}): give --onnx false, and the "
+            "torch runtime serves the folder"
+        ) from error
+
+
+@contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the exporter's warnings of its own deprecations, and of torchvision."""
     level = logging.root.manager.disable
@@ -169,9 +181,9 @@ def _quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def write_torch_export(network: MultiExitNetwork, image_size: int, file: Path) -> None:
+def write_torch_export(network: Staged, image_size: int, file: Path) -> None:
     """Write the full network with ``torch.export``: images [B, 3, H, W] → logits [K, B, C]."""
     images = torch.zeros(2, 3, image_size, image_size)
-    with _quiet(), torch.no_grad():
+    with _quiet(), torch.no_grad(), _refused("torch.export", file):
         program = torch.export.export(Full(network).eval(), (images,), dynamic_shapes=({0: BATCH},))
         torch.export.save(program, file)

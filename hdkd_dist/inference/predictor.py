@@ -91,14 +91,15 @@ def torch_stages(exported: Exported, threads: int | None, providers: Sequence[st
     """Load the stages in torch, on its accelerator if there is one."""
     import torch
 
-    from hdkd_dist.inference.torch_stages import TorchStages, fold_batch_norm, load_network
+    from hdkd_dist.inference.torch_stages import TorchStages, fold_where_equal, load_network
 
     if providers:
         raise ValueError("providers are onnxruntime's: the torch runtime has none")
     if threads:
         torch.set_num_threads(threads)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    return TorchStages(fold_batch_norm(load_network(exported)).to(device))
+    network = load_network(exported).to(device)
+    return TorchStages(fold_where_equal(network, exported.preprocessing.size))
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,8 @@ class Predictor:
             the number is the whole process's.
         providers: onnxruntime's execution providers by name, default the CPU's.
         batch: images at a time.
+        factory: "package.module:callable" that builds the network, instead of the one that the
+            folder names; for the torch runtime.
 
     Raises:
         ValueError: for a folder that is damaged, a request that cannot be met, or a runtime that is
@@ -146,6 +149,7 @@ class Predictor:
         threads: int | None = None,
         providers: Sequence[str] = (),
         batch: int = 32,
+        factory: str | None = None,
     ) -> None:
         given = {"budget_mmac": budget_mmac, "deadline_ms": deadline_ms, "exit": exit}
         if sum(value is not None for value in given.values()) != 1:
@@ -156,7 +160,12 @@ class Predictor:
             _require_whole(name, value)
         self.batch = int(batch)
         self.exported = load_exported(model)
+        if factory is not None:
+            self.exported = self.exported.built_by(factory)
+            runtime = runtime or "torch"
         self.runtime = runtime or find_runtime(self.exported)
+        if factory is not None and self.runtime != "torch":
+            raise ValueError(f"the runtime {self.runtime} needs no factory: give it to torch")
         require_runtime(self.runtime)
         load = RUNTIMES[self.runtime].load
         self.stages = load(self.exported, threads, providers)

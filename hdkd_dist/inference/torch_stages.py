@@ -16,9 +16,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hdkd_dist.inference.exported import AGAIN, DESCRIPTION, WEIGHTS, Exported
 from hdkd_dist.inference.runtime import Compaction
-from hdkd_dist.models import MultiExitNetwork, build, staged
+from hdkd_dist.models import MultiExit, build_from, spec_of, staged
 from hdkd_dist.models.layers import ChannelsLast
 
+FOLDING_TOLERANCE = 1e-3  # of the largest logit
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -54,22 +55,18 @@ class TorchStages:
         return [Compaction(compaction.staying, free, movers).apply(rows) for rows in state]
 
 
-def load_network(exported: Exported) -> MultiExitNetwork:
+def load_network(exported: Exported) -> nn.Module:
     """Build an exported network with its weights: in evaluation mode, on the CPU, not folded.
 
+    A factory's is built by importing the code that the description names.
+
     Raises:
-        ValueError: for weights that are missing, damaged, not finite or of another network.
+        ValueError: for weights that are missing, damaged, not finite or of another network, or a
+            factory that cannot be imported.
     """
     weights = exported.folder / WEIGHTS
     exported.require_own(weights)
-    try:
-        _require_modest(exported.overrides, weights.stat().st_size)
-        built = build(exported.preset, len(exported.classes), **exported.overrides)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{exported.folder / DESCRIPTION} describes no network ({error}): {AGAIN}"
-        ) from None
-    network = cast(MultiExitNetwork, built)  # as every preset that is exported
+    network = _build(exported, weights.stat().st_size)
     try:
         values = load_file(weights)
         network.load_state_dict(values)
@@ -78,15 +75,37 @@ def load_network(exported: Exported) -> MultiExitNetwork:
         raise ValueError(
             f"{DESCRIPTION} does not match the weights in {weights} ({short}): {AGAIN}"
         ) from None
-    if network.num_exits != len(exported.exits):
+    exits = cast(MultiExit, network).num_exits
+    if exits != len(exported.exits):
         raise ValueError(
-            f"{DESCRIPTION} lists {len(exported.exits)} exits, the network has "
-            f"{network.num_exits}: {AGAIN}"
+            f"{DESCRIPTION} lists {len(exported.exits)} exits, the network has {exits}: {AGAIN}"
         )
     for name, value in values.items():
         if not value.isfinite().all():
             raise ValueError(f"{weights} holds numbers that are not finite ({name}): train again")
     return network.eval()
+
+
+def _build(exported: Exported, size: int) -> nn.Module:
+    """Build the network that a description names, with random weights.
+
+    Args:
+        exported: names it.
+        size: of the file of its weights, in bytes.
+    """
+    remedy = AGAIN
+    if "factory" in exported.model:
+        remedy = (
+            'start where its file lies, name it with --factory "package.module:callable", or use '
+            "the ONNX runtime, which needs none"
+        )
+    try:
+        _require_modest(exported.model.get("overrides", {}), size)
+        return build_from(spec_of(exported.model), len(exported.classes))
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise ValueError(
+            f"{exported.folder / DESCRIPTION} describes no network ({error}): {remedy}"
+        ) from None
 
 
 def _require_modest(overrides: Mapping[str, Any], size: int) -> None:
@@ -95,6 +114,27 @@ def _require_modest(overrides: Mapping[str, Any], size: int) -> None:
         numbers = value if isinstance(value, list) else [value]
         if any(isinstance(number, int | float) and number > size for number in numbers):
             raise ValueError(f"{name} {value} is more than its weights hold")
+
+
+@torch.no_grad()
+def fold_where_equal(network: Network, image_size: int) -> Network:
+    """Give a copy in which batch norm is folded, if it gives the same logits for random images.
+
+    A network of the user's own may use a row of modules in another way than by calling it; then
+    the copy is not folded.
+
+    Args:
+        network: with exits, in evaluation mode.
+        image_size: side of the images in pixels.
+    """
+    some = next(network.parameters())
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, image_size, image_size, generator=generator).to(some)
+    folded = fold_batch_norm(network)
+    expected, found = network(images), folded(images)
+    scale = max(1.0, float(expected.abs().max()))
+    equal = bool((found - expected).abs().max() <= FOLDING_TOLERANCE * scale)
+    return folded if equal else copy.deepcopy(network)
 
 
 def fold_batch_norm(network: Network) -> Network:

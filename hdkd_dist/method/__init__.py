@@ -7,7 +7,7 @@ functions of Eq. 8, for losses of any kind, are in :mod:`hdkd_dist.method.hyperg
 from hdkd_dist.method.algorithm import Algorithm, PlainEngine, Seen
 from hdkd_dist.method.functional import forward_of
 from hdkd_dist.method.meta_objective import MetaObjective
-from hdkd_dist.method.objective import LossLayout, cross_entropies, loss_vector
+from hdkd_dist.method.objective import LossLayout, cross_entropies, loss_vector, with_terms
 from hdkd_dist.method.state import LossWeights, start_weights
 from hdkd_dist.method.weights import METHODS, TEACHERS, Method, ds_like, existing_entries
 
@@ -27,4 +27,5 @@ __all__ = [
     "forward_of",
     "loss_vector",
     "start_weights",
+    "with_terms",
 ]

@@ -222,20 +222,20 @@ def casting(autocast: torch.dtype | None, device: torch.device) -> AbstractConte
 
 def evaluation_of(
     network: nn.Module,
-    buffers: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
     prepare: Prepare = unchanged,
     autocast: torch.dtype | None = None,
 ) -> Callable[[Tensor], Tensor]:
-    """Return the network in evaluation mode with the given buffers: images → [K, B, C].
+    """Return the network in evaluation mode with the given weights: images → [K, B, C].
 
     Args:
         network: goes into evaluation mode.
-        buffers: stand in for the network's own, by name.
+        tensors: parameters and buffers that stand in for the network's own, by name.
         prepare: stored images → what the network sees.
         autocast: run under autocast to this type, as training does; the logits come in float32.
     """
     network.eval()
-    state = {**dict(network.named_parameters()), **buffers}
+    state = {**dict(network.named_parameters()), **tensors}
 
     def forward(images: Tensor) -> Tensor:
         with casting(autocast, images.device):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,10 +15,16 @@ class LossLayout:
     """The n = K + K(K−1)/2 entries of ℓ, and of γ: CE_1..CE_K, then KD_{i→j} for teacher i > j.
 
     The distillation entries are the strictly lower triangle of a [K, K] matrix (row teacher,
-    column student), row by row: 2→1, 3→1, 3→2, 4→1, ….
+    column student), row by row: 2→1, 3→1, 3→2, 4→1, …. After them comes one entry for each loss
+    that is added to the paper's, see :func:`with_terms`.
+
+    Attributes:
+        num_exits: K.
+        terms: names of the added losses.
     """
 
     num_exits: int
+    terms: tuple[str, ...] = ()
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -28,21 +35,25 @@ class LossLayout:
     def names(self) -> list[str]:
         """A name for every entry, counting exits from 1: ``ce_1``, …, ``kd_2_to_1``, …."""
         cross_entropies = [f"ce_{k + 1}" for k in range(self.num_exits)]
-        return cross_entropies + [f"kd_{i + 1}_to_{j + 1}" for i, j in self.pairs]
+        distillation = [f"kd_{i + 1}_to_{j + 1}" for i, j in self.pairs]
+        return [*cross_entropies, *distillation, *self.terms]
 
     def __len__(self) -> int:
-        return self.num_exits * (self.num_exits + 1) // 2
+        return self.num_exits * (self.num_exits + 1) // 2 + len(self.terms)
 
     def join(self, ce: Tensor, kd: Tensor) -> Tensor:
-        """[K] and [K, K] (row teacher, column student) → [n]; other parts of ``kd`` are ignored."""
+        """[K] and [K, K] (row teacher, column student) → [n] without terms.
+
+        Other parts of ``kd`` are ignored.
+        """
         teachers, students = torch.tril_indices(
             self.num_exits, self.num_exits, offset=-1, device=kd.device
         )
         return torch.cat([ce, kd[teachers, students]])
 
     def split(self, entries: Tensor) -> tuple[Tensor, Tensor]:
-        """[n] → [K] and [K, K], zero where no entry exists."""
-        ce, pairs = entries[: self.num_exits], entries[self.num_exits :]
+        """[n] → [K] and [K, K], zero where no entry exists; the terms are left out."""
+        ce, pairs, _ = entries.split([self.num_exits, len(self.pairs), len(self.terms)])
         kd = entries.new_zeros(self.num_exits, self.num_exits)
         teachers, students = torch.tril_indices(
             self.num_exits, self.num_exits, offset=-1, device=entries.device
@@ -94,6 +105,27 @@ def cross_entropies(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0
         return ce
     spread = -log_probabilities.mean(dim=-1).mean(dim=1)
     return (1 - label_smoothing) * ce + label_smoothing * spread
+
+
+LossFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""ℓ, [n], or a single loss, without dimensions: of logits [K, B, C], labels [B] and T."""
+
+
+def with_terms(losses: LossFunction, terms: Sequence[LossFunction]) -> LossFunction:
+    """Return ``losses`` with an entry more for each of ``terms``, each with a weight of its own.
+
+    Args:
+        losses: gives [n].
+        terms: each gives a mean over the batch, a tensor without dimensions; it gets the logits in
+            float32 or wider, and γ's derivative goes through whatever torch can differentiate.
+    """
+
+    def longer(logits: Tensor, labels: Tensor, temperature: Tensor) -> Tensor:
+        logits = full_precision(logits)
+        added = [term(logits, labels, temperature).reshape(1) for term in terms]
+        return torch.cat([losses(logits, labels, temperature), *added])
+
+    return longer
 
 
 def full_precision(values: Tensor) -> Tensor:

@@ -55,27 +55,36 @@ def call_factory(spec: FactorySpec) -> nn.Module:
 
 
 def import_factory(path: str) -> Callable[..., nn.Module]:
+    """Import what builds a network, see :func:`import_callable`."""
+    return import_callable(path, "factory")
+
+
+def import_callable(path: str, what: str) -> Callable[..., Any]:
     """Import ``"package.module:callable"`` from the working directory or the import path.
+
+    Args:
+        path: names it.
+        what: it is, for messages.
 
     Raises:
         ValueError: in one line, if there is no such module or no such callable in it.
     """
     module_name, colon, name = path.partition(":")
     if not (module_name and colon and name):
-        raise ValueError(f'the factory {path!r} must read "package.module:callable"')
+        raise ValueError(f'the {what} {path!r} must read "package.module:callable"')
     here = os.getcwd()
     sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise ValueError(f"the factory {path} cannot be imported: {error}") from error
+            raise ValueError(f"the {what} {path} cannot be imported: {error}") from error
         raise ValueError(
-            f"the factory {path}: there is no module {module_name} in {here} or on PYTHONPATH"
+            f"the {what} {path}: there is no module {module_name} in {here} or on PYTHONPATH"
         ) from None
     except Exception as error:  # the user's own code may raise anything
         reason = f"{type(error).__name__}: {error}".replace("\n", " ")
-        raise ValueError(f"the factory {path} cannot be imported: {reason}") from error
+        raise ValueError(f"the {what} {path} cannot be imported: {reason}") from error
     finally:
         sys.path.remove(here)
         if here not in sys.path:

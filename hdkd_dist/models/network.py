@@ -145,7 +145,10 @@ def staged(network: nn.Module) -> Staged:
 
 
 def check_exits(network: object, input_size: int, num_classes: int) -> None:
-    """Refuse what is no network with exits: two blank images are run through it.
+    """Refuse what is no network with exits: two random images are run through it.
+
+    Where it also runs stage by stage, that must give the same logits: thresholds are found on the
+    one and used on the other.
 
     Args:
         network: what a factory has returned; is the same after the call.
@@ -160,10 +163,12 @@ def check_exits(network: object, input_size: int, num_classes: int) -> None:
             f"a network must be a torch.nn.Module with num_exits, not {type(network).__name__}"
         )
     exits, training = network.num_exits, network.training
-    images = torch.zeros(2, 3, input_size, input_size)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(2, 3, input_size, input_size, generator=generator)
         try:
             logits = network.eval()(images)
+            by_stages = _last_by_stages(network, images) if isinstance(network, Staged) else None
         except Exception as error:  # whatever the network's own code raises
             raise ValueError(
                 f"the network cannot run on images {list(images.shape)}: "
@@ -179,6 +184,27 @@ def check_exits(network: object, input_size: int, num_classes: int) -> None:
             f"{list(expected)}, not {list(found) if isinstance(found, tuple) else found}: stack "
             "the exits' logits with torch.stack"
         )
+    if by_stages is not None and not _nearly_equal(by_stages, logits[:, 1:]):
+        raise ValueError(
+            "the network's run_stage gives other logits than its forward, after an image has left "
+            "the state: stages must compute what forward does, image by image"
+        )
+
+
+def _last_by_stages(network: Staged, images: Tensor) -> Tensor:
+    """Give the logits [K, 1, C] of the second image alone; the first leaves after stage 0."""
+    state, logits = [images], []
+    for k in range(network.num_exits):
+        state, exit_logits = network.run_stage(k, state)
+        state, exit_logits = [tensor[-1:] for tensor in state], exit_logits[-1:]
+        logits.append(exit_logits)
+    return torch.stack(logits)
+
+
+def _nearly_equal(found: Tensor, expected: Tensor) -> bool:
+    """Tell whether logits agree to a thousandth of the largest."""
+    scale = max(1.0, float(expected.abs().max()))
+    return found.shape == expected.shape and bool((found - expected).abs().max() <= 1e-3 * scale)
 
 
 def rescale_gradient(x: Tensor, weight: float) -> Tensor:

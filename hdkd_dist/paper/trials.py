@@ -121,7 +121,13 @@ _NOT_RESULTS: dict[str, Any] = {
 # Settings that came after the first records were kept, at the value that changes nothing: a run
 # that has it keeps the digest that it had before.
 _NEUTRAL: dict[str, dict[str, Any]] = {
-    "model": {"factory": None, "kwargs": {}, "input_size": None, "init_from": None},
+    "model": {
+        "factory": None,
+        "kwargs": {},
+        "input_size": None,
+        "init_from": None,
+        "ema_decay": None,
+    },
     "data": {
         "reader": "ffcv",
         "randaugment": None,
@@ -129,7 +135,7 @@ _NEUTRAL: dict[str, dict[str, Any]] = {
         "colour_jitter": 0.0,
     },
     "schedule": {"kind": "steps", "warmup_start": None},
-    "loss": {"teachers": None, "label_smoothing": 0.0},
+    "loss": {"teachers": None, "label_smoothing": 0.0, "terms": {}},
 }
 
 

@@ -19,19 +19,19 @@ from hdkd_dist.runs.folder import replace_file
 # test split. Costs are in millions of multiply-adds (mmac) per image.
 
 
-class ExitOnValidation(TypedDict):
-    """An exit's costs, and its accuracy on validation."""
+class ExitCost(TypedDict):
+    """An exit's costs."""
 
     exit: int  # from 1
     mmac: float  # up to this exit
     params: int  # needed up to this exit
+
+
+class ExitRow(ExitCost, total=False):
+    """An exit, with its accuracies: on validation where there is such a split, on test if asked."""
+
     val_top1: float
     val_top5: float
-
-
-class ExitRow(ExitOnValidation, total=False):
-    """An exit, with its accuracy on test once that was measured."""
-
     top1: float
     top5: float
     extra_top1: float  # on the split "extra", where the data set has one
@@ -117,11 +117,17 @@ class LatencyRecord(TypedDict):
     batch_ms: list[dict[str, float]]  # [K], percentile → of the time until a whole batch has left
 
 
-class GammaEntries(TypedDict):
-    """Loss weights γ; 0 where there is none."""
+class PaperGamma(TypedDict):
+    """Weights γ of the paper's losses; 0 where there is none."""
 
     ce: list[float]  # [K]
     kd: list[list[float]]  # [K, K], row teacher, column student
+
+
+class GammaEntries(PaperGamma, total=False):
+    """Loss weights γ."""
+
+    terms: dict[str, float]  # of the losses that the configuration adds, by name
 
 
 class GammaAtEnd(GammaEntries):
@@ -163,6 +169,7 @@ class Results(TypedDict, total=False):
     exits: list[ExitRow]
     gamma: GammaRecord
     train: TrainingRecord
+    ema_decay: float  # only where the weights' average was evaluated and saved, not the last ones
     budgeted: list[BudgetRow]  # rising budgets; "search" tells how the thresholds were found
     budgeted_direct: list[BudgetRow]  # by the other search
     budgeted_geometric: list[BudgetRow]
@@ -173,13 +180,14 @@ class Results(TypedDict, total=False):
 
 
 def exit_rows(
-    costs: ExitCosts, validation: Tensor, test: Tensor | None, extra: Tensor | None = None
+    costs: ExitCosts, validation: Tensor | None, test: Tensor | None, extra: Tensor | None = None
 ) -> list[ExitRow]:
     """Make one row per exit: cost, and accuracy in percent.
 
     Args:
         costs: of the network.
-        validation: counts of :func:`count_correct` on the validation split.
+        validation: counts of :func:`count_correct` on the validation split; None where there is
+            none.
         test: the same on the test split; None if it was not evaluated.
         extra: the same on the extra split; None where there is none.
     """
@@ -188,7 +196,8 @@ def exit_rows(
         "mmac": costs.mmac,
         "params": costs.params,
     }
-    columns["val_top1"], columns["val_top5"] = percentages(validation)
+    if validation is not None:
+        columns["val_top1"], columns["val_top5"] = percentages(validation)
     if test is not None:
         columns["top1"], columns["top5"] = percentages(test)
     if extra is not None:

@@ -14,10 +14,11 @@ import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
 from torch import nn
 
+from hdkd_dist.config.data_fit import check_metaval
 from hdkd_dist.config.load import Config
 from hdkd_dist.config.settings import DataSettings, Settings
 from hdkd_dist.data.augment import Augmentation
-from hdkd_dist.data.manifest import Manifest
+from hdkd_dist.data.manifest import METAVAL, Manifest
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.data.order import BatchShare, steps_per_epoch
 from hdkd_dist.data.readers.opening import open_split
@@ -28,22 +29,32 @@ from hdkd_dist.method.state import LossWeights
 from hdkd_dist.models import MultiExit, build_from, spec_of
 from hdkd_dist.runs.network import start_from
 from hdkd_dist.training.engine import build_engine
-from hdkd_dist.training.gamma import build_algorithm, configured_weights, equilibrates
+from hdkd_dist.training.gamma import (
+    build_algorithm,
+    check_terms,
+    configured_weights,
+    equilibrates,
+)
+from hdkd_dist.training.weight_average import WeightAverage
 
 
 @dataclass(frozen=True)
 class Readers:
-    """Readers of the data set, one for each way in which training reads it."""
+    """Readers of the data set, one for each way in which training reads it.
+
+    Without a meta-validation split there is nothing to read for γ, and nothing to validate on.
+    """
 
     train: SplitReader
-    metaval: SplitReader  # augmented, for γ
-    validation: SplitReader  # the same images as they are, for measuring
+    metaval: SplitReader | None  # augmented, for γ
+    validation: SplitReader | None  # the same images as they are, for measuring
     test: SplitReader
 
     def close(self) -> None:
         """End what reads for them."""
         for reader in (self.train, self.metaval, self.validation, self.test):
-            reader.close()
+            if reader is not None:
+                reader.close()
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,7 @@ class Run:
     deepspeed: Mapping[str, Any]  # the rest of the configuration, with all batch sizes
     engine: DeepSpeedEngine  # θ and its optimiser
     weights: LossWeights  # γ, E_k, T
+    average: WeightAverage | None  # of θ, where it is evaluated instead of the last θ
     algorithm: Algorithm  # moves both
     readers: Readers
     share: BatchShare  # this rank's part of a training batch
@@ -86,6 +98,7 @@ def build_run(config: Config, manifest: Manifest, device: torch.device, fresh: b
         share = replace(config.share, rank=ranks.rank())
         metaval_share = share_of_metaval(settings.data, share)
         steps = steps_per_epoch(manifest, share)
+        check_metaval(settings, manifest)
         spec = spec_of(settings.model.model_dump())
         readers = open_readers(
             manifest, settings.data, spec.input_size, share, metaval_share, device
@@ -95,14 +108,18 @@ def build_run(config: Config, manifest: Manifest, device: torch.device, fresh: b
         check_equilibrium(network, settings)
         if fresh and settings.model.init_from is not None:
             start_from(network, Path(settings.model.init_from))
-        weights = configured_weights(settings, cast(MultiExit, network).num_exits, device)
+        exits = cast(MultiExit, network).num_exits
+        check_terms(settings.loss, exits, len(manifest.classes))
+        weights = configured_weights(settings, exits, device)
     engine = build_engine(network.to(device), config, steps)
+    decay = settings.model.ema_decay
     normalize = Normalize.of(manifest.image["mean"], manifest.image["std"], device)
     return Run(
         settings=settings,
         deepspeed=config.deepspeed,
         engine=engine,
         weights=weights,
+        average=None if decay is None else WeightAverage(engine.module, decay),
         algorithm=build_algorithm(engine, weights, normalize, settings, config.deepspeed),
         readers=readers,
         share=share,
@@ -146,10 +163,14 @@ def open_readers(
         randaugment_operations=settings.randaugment_operations,
         colour_jitter=settings.colour_jitter,
     )
+    metaval = validation = None
+    if METAVAL in manifest.splits:
+        metaval = opened(METAVAL, batch=metaval_share.micro_batch, augmentation=augmentation)
+        validation = opened(METAVAL, batch=share.micro_batch)
     return Readers(
         train=opened("train", batch=share.micro_batch, augmentation=augmentation),
-        metaval=opened("metaval", batch=metaval_share.micro_batch, augmentation=augmentation),
-        validation=opened("metaval", batch=share.micro_batch),
+        metaval=metaval,
+        validation=validation,
         test=opened("test", batch=share.micro_batch),
     )
 

@@ -34,6 +34,7 @@ from hdkd_dist.data.preparing.workers import available_cores
 from hdkd_dist.distributed import ranks
 from hdkd_dist.distributed.devices import check_gpus, device_index, named_by_local_rank
 from hdkd_dist.distributed.ranks import PATIENCE
+from hdkd_dist.training.weight_average import WeightAverage
 
 
 def learning_rate(settings: ScheduleSettings, batch: int) -> float:
@@ -273,19 +274,45 @@ def offloads(settings: Mapping[str, Any]) -> bool:
     return "offload_optimizer" in settings.get("zero_optimization", {})
 
 
-def averaged_buffers(network: nn.Module) -> dict[str, Tensor]:
+def averaged_buffers(network: nn.Module, average: WeightAverage | None = None) -> dict[str, Tensor]:
     """Average the buffers over ranks, as copies: each rank has seen other images.
 
     Used for evaluation and export; the network keeps its own.
+
+    Args:
+        network: on each rank.
+        average: of the weights, whose buffers are taken instead.
     """
-    buffers = dict(network.named_buffers())
+    buffers = {**dict(network.named_buffers()), **(average.buffers if average else {})}
     floating = [name for name, buffer in buffers.items() if buffer.is_floating_point()]
     copies = {name: buffer.clone() for name, buffer in buffers.items()}
     means = ranks.mean_over_ranks([copies[name] for name in floating])
     return {**copies, **dict(zip(floating, means, strict=True))}
 
 
-def network_state(network: nn.Module) -> Mapping[str, Tensor]:
-    """Collect parameters and averaged buffers by name, for evaluation and export; collective."""
+def evaluated_tensors(
+    network: nn.Module, average: WeightAverage | None = None
+) -> dict[str, Tensor]:
+    """Collect the parameters and buffers that are evaluated, each tensor once; collective.
+
+    Args:
+        network: on each rank.
+        average: of its weights, where that is evaluated instead of the last ones.
+    """
     parameters = {name: value.detach() for name, value in network.named_parameters()}
-    return {**parameters, **averaged_buffers(network)}
+    averaged = average.parameters if average else {}
+    return {**parameters, **averaged, **averaged_buffers(network, average)}
+
+
+def network_state(network: nn.Module, average: WeightAverage | None = None) -> dict[str, Tensor]:
+    """Copy what is evaluated, as the network's ``state_dict`` names it; collective.
+
+    A tensor with two names (tied weights) comes twice, a buffer that is not persistent not at all.
+    """
+    found = evaluated_tensors(network, average)
+    own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    by_tensor = {id(tensor): found[name] for name, tensor in own.items()}
+    return {
+        name: by_tensor[id(tensor)].clone(memory_format=torch.contiguous_format)
+        for name, tensor in network.state_dict(keep_vars=True).items()
+    }

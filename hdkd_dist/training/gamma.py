@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from hdkd_dist.config.deepspeed import look_ahead_for
-from hdkd_dist.config.settings import Settings
+from hdkd_dist.config.settings import LossSettings, Settings
 from hdkd_dist.distributed import ranks
 from hdkd_dist.method.algorithm import Algorithm, Engine
 from hdkd_dist.method.functional import Prepare
 from hdkd_dist.method.hypergradient import Mean
 from hdkd_dist.method.meta_objective import MetaObjective
-from hdkd_dist.method.objective import LossLayout, loss_vector
+from hdkd_dist.method.objective import LossFunction, LossLayout, loss_vector, with_terms
 from hdkd_dist.method.state import LossWeights, start_weights
 from hdkd_dist.method.weights import (
     METHODS,
@@ -30,6 +30,7 @@ from hdkd_dist.method.weights import (
     random_same_sum,
     random_weights,
 )
+from hdkd_dist.models.factory import import_callable
 from hdkd_dist.models.network import MultiExitNetwork
 from hdkd_dist.runs.folder import RESULTS
 from hdkd_dist.runs.gamma_curve import read_sum_curve
@@ -44,9 +45,10 @@ def configured_weights(settings: Settings, num_exits: int, device: torch.device)
     """
     method, gamma = configured_method(settings), settings.gamma
     temperature = settings.loss.temperature
+    terms = settings.loss.terms
     weights = start_weights(
         initial_weights(settings, method, num_exits).to(device),
-        existing_entries(method, num_exits).to(device),
+        torch.cat([existing_entries(method, num_exits), torch.ones(len(terms))]).to(device),
         optimizer=gamma.optimizer if settings.gamma_learns else None,
         rate=gamma.lr,
         constraint=gamma.constraint,
@@ -71,7 +73,7 @@ def configured_method(settings: Settings) -> Method:
 
 
 def initial_weights(settings: Settings, method: Method, num_exits: int) -> Tensor:
-    """Give γ₀, [n], as ``hdkd.gamma.init`` says.
+    """Give γ₀, [n], as ``hdkd.gamma.init`` says; that of further losses stands in their setting.
 
     Raises:
         ValueError: if the method's fixed weights define γ₀, or a run's γ does not fit.
@@ -79,21 +81,23 @@ def initial_weights(settings: Settings, method: Method, num_exits: int) -> Tenso
     kind, _, file = settings.gamma.init.partition(":")
     loss = settings.loss
     equal = ds_like(method, num_exits, loss.kd_weight, loss.kd_share)
+    terms = torch.tensor(list(loss.terms.values()))
     if kind == "ds_like":
-        return equal
+        return torch.cat([equal, terms])
     if not method.learns:
         raise ValueError(
             f"hdkd.gamma.init is {settings.gamma.init} but {settings.method} has fixed weights, "
             "which define it: use ds_like, or a method that learns γ"
         )
     if kind == "dbt_like":
-        return dbt_like(method, num_exits, loss.kd_weight)
+        return torch.cat([dbt_like(method, num_exits, loss.kd_weight), terms])
     if kind == "random_same_sum":
-        return random_same_sum(method, num_exits, equal, settings.run.seed)
+        drawn = random_same_sum(method, num_exits, equal, settings.run.seed)
+        return torch.cat([drawn, terms])
     if kind == "random":
-        return random_weights(method, num_exits, settings.run.seed)
-    weights = learned_weights(Path(file), num_exits)
-    if (weights * (1 - existing_entries(method, num_exits))).any():
+        return torch.cat([random_weights(method, num_exits, settings.run.seed), terms])
+    weights = learned_weights(Path(file), num_exits, loss.term_names)
+    if (weights[: len(equal)] * (1 - existing_entries(method, num_exits))).any():
         raise ValueError(
             f"hdkd.gamma.init: {file} has weights that {settings.method} has not: "
             "name a run of the same method"
@@ -101,11 +105,11 @@ def initial_weights(settings: Settings, method: Method, num_exits: int) -> Tenso
     return weights
 
 
-def learned_weights(path: Path, num_exits: int) -> Tensor:
+def learned_weights(path: Path, num_exits: int, terms: Sequence[str] = ()) -> Tensor:
     """Read γ at the end of a finished run, [n], from its ``results.json`` or its folder.
 
     Raises:
-        ValueError: if there is none, or it is that of another number of exits.
+        ValueError: if there is none, or it is that of another number of exits or of other losses.
     """
     file = path / RESULTS if path.is_dir() else path
     try:
@@ -121,7 +125,13 @@ def learned_weights(path: Path, num_exits: int) -> Tensor:
             f"hdkd.gamma.init: {file} holds the γ of {len(ce)} exits, "
             f"but the network has {num_exits}"
         )
-    return LossLayout(num_exits).join(ce, kd)
+    added = gamma.get("terms", {})
+    if list(added) != list(terms):
+        raise ValueError(
+            f"hdkd.gamma.init: {file} has weights of the further losses {list(added)}, but "
+            f"hdkd.loss.terms names {list(terms)}"
+        )
+    return torch.cat([LossLayout(num_exits).join(ce, kd), torch.tensor(list(added.values()))])
 
 
 def build_algorithm(
@@ -151,13 +161,49 @@ def build_algorithm(
         gradient_share=gradient_share(deepspeed["optimizer"]),
         prepare=prepare,
         arguments={"gradient_equilibrium": True} if equilibrates(settings) else {},
-        losses=partial(loss_vector, label_smoothing=settings.loss.label_smoothing),
+        losses=configured_losses(settings.loss),
         autocast=half,
         casts_together=isinstance(engine.module, MultiExitNetwork),
         scope=gamma.scope,
         reuses_convolutions=reuses_convolutions(settings, deepspeed),
         mean=mean,
     )
+
+
+def configured_losses(loss: LossSettings) -> LossFunction:
+    """Give ℓ, [n]: the paper's losses, and those that ``hdkd.loss.terms`` adds.
+
+    Raises:
+        ValueError: for a function that cannot be imported.
+    """
+    paper = partial(loss_vector, label_smoothing=loss.label_smoothing)
+    terms = [import_callable(path, "loss") for path in loss.terms]
+    return with_terms(paper, terms) if terms else paper
+
+
+def check_terms(loss: LossSettings, num_exits: int, num_classes: int) -> None:
+    """Refuse further losses that are no means over a batch: each is tried on random logits.
+
+    Raises:
+        ValueError: in one line, whatever a function raises.
+    """
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(num_exits, 4, num_classes, generator=generator, requires_grad=True)
+    labels = torch.arange(4) % num_classes
+    for path in loss.terms:
+        try:
+            value = import_callable(path, "loss")(logits, labels, torch.tensor(3.0))
+        except Exception as error:  # the user's own code may raise anything
+            reason = f"{type(error).__name__}: {error}".replace("\n", " ")
+            raise ValueError(
+                f"hdkd.loss.terms: {path} fails on logits {list(logits.shape)}, labels "
+                f"{list(labels.shape)} and T: {reason}"
+            ) from error
+        if not (isinstance(value, Tensor) and value.ndim == 0 and value.requires_grad):
+            raise ValueError(
+                f"hdkd.loss.terms: {path} must give a tensor without dimensions that depends on "
+                "the logits: a mean over the batch"
+            )
 
 
 def equilibrates(settings: Settings) -> bool:
@@ -207,7 +253,11 @@ def gamma_record(
 
     def entries(gamma: Tensor) -> GammaEntries:
         ce, kd = layout.split(gamma.cpu())
-        return {"ce": ce.tolist(), "kd": kd.tolist()}
+        values: GammaEntries = {"ce": ce.tolist(), "kd": kd.tolist()}
+        if layout.terms:
+            added = gamma[len(gamma) - len(layout.terms) :].tolist()
+            values["terms"] = dict(zip(layout.terms, added, strict=True))
+        return values
 
     return {
         "initial": entries(weights.initial),

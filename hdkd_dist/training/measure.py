@@ -40,10 +40,16 @@ class Summary:
 
 
 class Meter:
-    """Sums of what the steps measured; read it at the same steps on all ranks."""
+    """Sums of what the steps measured; read it at the same steps on all ranks.
 
-    def __init__(self, num_exits: int, device: torch.device):
-        self.layout = LossLayout(num_exits)
+    Args:
+        num_exits: K.
+        device: of this rank.
+        terms: names of the losses that the configuration adds.
+    """
+
+    def __init__(self, num_exits: int, device: torch.device, terms: Sequence[str] = ()):
+        self.layout = LossLayout(num_exits, tuple(terms))
         self.steps = 0  # since the last reading
         self.device = device
         self._first_bad = torch.full((len(WATCHED), len(self.layout)), NEVER, device=device)
@@ -244,18 +250,8 @@ class Progress:
     step: int = 0  # optimiser steps taken
     epoch: int = 0  # epochs trained and evaluated; may lag step by the current evaluation
     metaval_batches: int = 0  # drawn from the meta-validation stream
-    validation: Tensor | None = None  # of the last evaluated epoch: see count_correct
-
-    @property
-    def evaluated(self) -> Tensor:
-        """Return ``validation``, which every epoch leaves.
-
-        Raises:
-            RuntimeError: before the first epoch has been evaluated.
-        """
-        if self.validation is None:
-            raise RuntimeError("no epoch has been evaluated yet")
-        return self.validation
+    # Of the last evaluated epoch, see count_correct; None where the data have no split for it.
+    validation: Tensor | None = None
 
 
 def note_gradients(optimizer: torch.optim.Optimizer, meter: Meter, shards: int) -> None:

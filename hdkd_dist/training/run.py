@@ -21,6 +21,7 @@ from hdkd_dist.data.preparing.digits import prepare_digits
 from hdkd_dist.distributed import ranks
 from hdkd_dist.distributed.allocation import keep_freed_memory
 from hdkd_dist.distributed.devices import describe_device, device_line, set_rounding
+from hdkd_dist.distributed.heartbeat import Heartbeat
 from hdkd_dist.distributed.signals import StopRequests
 from hdkd_dist.distributed.watchdog import ProgressMark, Watchdog
 from hdkd_dist.method.objective import LossLayout
@@ -50,7 +51,7 @@ from hdkd_dist.training.figures import draw_figures
 from hdkd_dist.training.gamma import gamma_record
 from hdkd_dist.training.measure import Meter, Progress, note_gradients
 from hdkd_dist.training.reporter import Reporter
-from hdkd_dist.training.tracking import Tracker
+from hdkd_dist.training.tracking import Tracker, tell
 from hdkd_dist.training.trainer import evaluate, train
 
 
@@ -64,14 +65,15 @@ def finish(
 ) -> None:
     """Write weights, results and pictures; collective."""
     network = run.engine.module
-    state = network_state(network)
+    state = network_state(network, run.average)
     replicas = ranks.gather_from_ranks(run.weights.gamma)
     if ranks.rank() != 0:
         return
-    save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
+    save_file(state, folder / WEIGHTS)
     costs = exit_costs(network, run.image_size)
-    rows = exit_rows(costs, progress.evaluated, test)
+    rows = exit_rows(costs, progress.validation, test)
     settings = run.settings
+    layout = LossLayout(network.num_exits, settings.loss.term_names)
     results: Results = {
         "method": settings.method,
         "dataset": manifest.name,
@@ -80,15 +82,17 @@ def finish(
         "world_size": run.share.world_size,
         "hardware": describe_device(run.device),
         "exits": rows,
-        "gamma": gamma_record(
-            run.weights, LossLayout(network.num_exits), list(map(sha256_of_bits, replicas))
-        ),
+        "gamma": gamma_record(run.weights, layout, list(map(sha256_of_bits, replicas))),
         "train": {"steps": run.steps, **progress.pace.totals()},
     }
+    if run.average is not None:
+        results["ema_decay"] = run.average.decay
     update_results(folder, results)
-    pictures = draw_figures(folder)
+    pictures = draw_figures(folder, manifest.splits["test"].samples)
     reporter.finish(run.steps, rows, pictures)
     print(table(rows))
+    if run.average is not None:
+        print(f"measured and saved: the weights' average with decay {run.average.decay}")
     if costs.uncounted:
         print(f"multiply-adds leave out {', '.join(costs.uncounted)}: no formula is known")
     print(f"{folder}: weights, {RESULTS}, {METRICS}, {', '.join(p.name for p in pictures)}")
@@ -120,7 +124,11 @@ def execute(
     folder = Path(config.out)
     timeout = config.hdkd.run.hang_timeout_s
     set_rounding(config.hdkd.run.tf32, config.hdkd.run.deterministic)
-    with joined_ranks(backend_patience(timeout)) as device, Watchdog(timeout) as watchdog:
+    with (
+        joined_ranks(backend_patience(timeout)) as device,
+        Watchdog(timeout) as watchdog,
+        Heartbeat(watchdog.mark, tell if ranks.rank() == 0 else silent),
+    ):
         requests.before_leaving = watchdog.tell_stop
         if device.type == "cpu":
             keep_freed_memory()  # a GPU's allocator does so by itself
@@ -128,7 +136,7 @@ def execute(
             print(device_line(device), flush=True)
         if ranks.rank() == 0 and ranks.world_size() > 1:
             print(watchdog.summary, flush=True)
-        manifest = open_data(config.hdkd.data)
+        manifest = open_data(config.hdkd.data, watchdog.mark)
         start = ranks.from_leader(
             lambda: find_start(folder, resume, resume_changed, config, manifest)
         )
@@ -136,6 +144,7 @@ def execute(
             if ranks.rank() == 0:
                 print(f"{folder} is finished: nothing to do (--resume never trains it again)")
             return
+        watchdog.mark.move("preparing: building the network and DeepSpeed's engine")
         run = build_run(config, manifest, device, fresh=start.checkpoint is None)
         try:
             train_and_report(config, run, manifest, folder, start, requests, watchdog.mark)
@@ -145,9 +154,14 @@ def execute(
             raise
 
 
-def open_data(settings: DataSettings) -> Manifest:
+def silent(_: str) -> None:
+    """Say nothing: rank 0 speaks for all."""
+
+
+def open_data(settings: DataSettings, mark: ProgressMark) -> Manifest:
     """Open the run's data set, prepared or copied to this node where that is asked; collective."""
     folder = data_folder(settings.path)
+    mark.move(f"preparing: opening the data set {settings.path}")
     with ranks.agreement():
         if settings.path == EMBEDDED and ranks.local_rank() == 0:
             prepare_digits(folder)
@@ -156,6 +170,7 @@ def open_data(settings: DataSettings) -> Manifest:
     if settings.local_copy is None:
         return manifest
     local = Path(settings.local_copy)
+    mark.move(f"preparing: copying the data set to {local}")
     with ranks.agreement():
         if ranks.local_rank() == 0:  # once per node
             make_local_copy(manifest, local)
@@ -211,7 +226,9 @@ def train_and_report(
 def begin(run: Run, start: Start) -> tuple[Progress, Mapping[str, Any]]:
     """Return the position at which training starts, and where its records end; collective."""
     if start.checkpoint is None:
-        return Progress(Meter(run.engine.module.num_exits, run.device)), {}
+        return Progress(
+            Meter(run.engine.module.num_exits, run.device, run.settings.loss.term_names)
+        ), {}
     progress, records = read_snapshot(run, start.checkpoint, start.world_size, start.changed)
     if ranks.rank() == 0:
         print(f"going on from {start.checkpoint}: step {progress.step} of {run.steps}", flush=True)

@@ -105,9 +105,14 @@ class Tracker:
 
 
 def warn(message: str) -> None:
+    """Print a warning in one line."""
+    tell(f"warning: {message}")
+
+
+def tell(message: str) -> None:
     """Print one line on stderr, which may itself go to a disk that is full."""
     with contextlib.suppress(OSError):
-        tqdm.write(f"warning: {message}", file=sys.stderr)  # beside a progress bar
+        tqdm.write(message, file=sys.stderr)  # above a progress bar
         sys.stderr.flush()
 
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from hdkd_dist.data.streams import SplitReader, evaluation_pass, metaval_stream, train_epoch
+from hdkd_dist.data.streams import (
+    MicroBatch,
+    SplitReader,
+    evaluation_pass,
+    metaval_stream,
+    train_epoch,
+)
 from hdkd_dist.distributed import ranks
 from hdkd_dist.method.functional import evaluation_of
 from hdkd_dist.models.accuracy import count_correct
 from hdkd_dist.training.build import Run
 from hdkd_dist.training.checkpointing.saver import Saver
-from hdkd_dist.training.engine import averaged_buffers
+from hdkd_dist.training.engine import evaluated_tensors
 from hdkd_dist.training.gamma import autocasts, replicate
 from hdkd_dist.training.measure import REMEDY, Diverged, Progress
 from hdkd_dist.training.reporter import Reporter
@@ -22,7 +29,8 @@ from hdkd_dist.training.reporter import Reporter
 def train(run: Run, progress: Progress, reporter: Reporter, saver: Saver) -> None:
     """Train from ``progress`` on to the end of the schedule (Algorithm 1 with T = 1).
 
-    ``progress`` moves along; at the end it holds the last epoch's validation, see :func:`evaluate`.
+    ``progress`` moves along; at the end it holds the last epoch's validation, see :func:`evaluate`,
+    where the data have a split for it.
 
     Raises:
         Diverged, Drifted: see :class:`Meter`.
@@ -32,9 +40,13 @@ def train(run: Run, progress: Progress, reporter: Reporter, saver: Saver) -> Non
     algorithm, weights, network = run.algorithm, run.weights, run.engine.module
 
     pace, meter = progress.pace, progress.meter
-    first = progress.metaval_batches
-    metaval = metaval_stream(run.readers.metaval, run.metaval_share, seed=seed, first_step=first)
-    metaval = pace.timed(saver.mark.reading(metaval))
+    metaval: Iterator[list[MicroBatch]] = iter(())
+    if run.readers.metaval is not None:
+        first = progress.metaval_batches
+        metaval = metaval_stream(
+            run.readers.metaval, run.metaval_share, seed=seed, first_step=first
+        )
+        metaval = pace.timed(saver.mark.reading(metaval))
     for epoch in range(progress.epoch, settings.schedule.epochs):
         network.train()
         first = progress.step - epoch * run.steps_per_epoch
@@ -55,6 +67,8 @@ def train(run: Run, progress: Progress, reporter: Reporter, saver: Saver) -> Non
                 seen = algorithm.train_step(train_batch)
             progress.step += 1
             step = progress.step
+            if run.average is not None:
+                run.average.update(network, step)
             if run.engine.skipped_steps:  # by DeepSpeed, on all ranks: ZeRO that clips gradients
                 raise Diverged(f"the gradient of θ is not finite at step {step}: {REMEDY}")
             pace.images += run.share.batch
@@ -63,18 +77,24 @@ def train(run: Run, progress: Progress, reporter: Reporter, saver: Saver) -> Non
                 reporter.step(step, epoch, rate, meter.read(), pace)
             saver.after_step()
         pace.pause()
-        progress.validation = evaluate(run, run.readers.validation, saver)
+        if run.readers.validation is not None:
+            progress.validation = evaluate(run, run.readers.validation, saver)
         progress.epoch += 1
-        reporter.epoch(progress.step, epoch, progress.validation)
+        if progress.validation is not None:
+            reporter.epoch(progress.step, epoch, progress.validation)
         saver.end_epoch()
     saver.end_training()
 
 
 def evaluate(run: Run, reader: SplitReader, saver: Saver) -> Tensor:
-    """Count right answers per exit on a whole split, over all ranks: see :func:`count_correct`."""
+    """Count right answers per exit on a whole split, over all ranks: see :func:`count_correct`.
+
+    Those of the weights' average, where there is one.
+    """
     network, share = run.engine.module, run.share
     half = torch.bfloat16 if autocasts(run.deepspeed) else None
-    forward = evaluation_of(network, averaged_buffers(network), run.normalize, autocast=half)
+    tensors = evaluated_tensors(network, run.average)
+    forward = evaluation_of(network, tensors, run.normalize, autocast=half)
     per_rank = math.ceil(reader.samples / share.world_size)
     batches = saver.stoppable(
         evaluation_pass(reader, share.rank, share.world_size),

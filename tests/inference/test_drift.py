@@ -36,8 +36,7 @@ def exported(tmp_path) -> Exported:
     }
     return Exported(
         folder=tmp_path,
-        preset="made up",
-        overrides={},
+        model={"preset": "made up"},
         classes=["a", "b"],
         preprocessing=Preprocessing(8, 1.0, None, [0.5] * 3, [0.5] * 3),
         temperatures=[1.0] * 3,

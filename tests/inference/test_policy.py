@@ -21,8 +21,7 @@ TIMES = StageTimes([1, 10], np.array([[[1.0, 2.0]], [[4.0, 11.0]]]))
 def exported(tmp_path) -> Exported:
     return Exported(
         folder=tmp_path,
-        preset="made up",
-        overrides={},
+        model={"preset": "made up"},
         classes=["a", "b"],
         preprocessing=Preprocessing(8, 1.0, None, [0.5] * 3, [0.5] * 3),
         temperatures=[1.0, 1.0],

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hdkd_dist.inference.torch_stages import fold_batch_norm
+from hdkd_dist.inference.torch_stages import fold_batch_norm, fold_where_equal
 from hdkd_dist.models import MultiExitNetwork, build
 
 
@@ -66,3 +66,29 @@ def test_batch_norm_elsewhere_stays():
         folded = fold_batch_norm(network)
         assert torch.equal(folded(images), network(images))
         assert any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+
+
+class ByHand(nn.Module):
+    """Uses the modules of a row one by one, and the first one's output twice."""
+
+    num_exits = 1
+
+    def __init__(self):
+        super().__init__()
+        self.row = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+
+    def forward(self, images):
+        first = self.row[0](images)
+        return self.head(self.row[1](first) + first)[None]
+
+
+@torch.no_grad()
+def test_a_row_that_is_used_in_another_way_is_not_folded():
+    images = torch.randn(5, 3, 16, 16, dtype=torch.float64)
+    for network, folds in ((trained(ByHand()), False), (trained(build("resnet-digits")), True)):
+        before, folded = network(images), fold_where_equal(network, 16)
+
+        torch.testing.assert_close(folded(images), before)
+        kept = any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+        assert kept is not folds

@@ -1,15 +1,17 @@
-"""A loss term of one's own: one function more, with a weight of its own in γ."""
+"""Losses of one's own: one function each, with a weight of its own in γ."""
 
 import torch
 
 from hdkd_dist.method import (
     METHODS,
     Algorithm,
+    LossLayout,
     PlainEngine,
     ds_like,
     forward_of,
     loss_vector,
     start_weights,
+    with_terms,
 )
 from hdkd_dist.method.hypergradient import second_order
 from hdkd_dist.models import build
@@ -17,18 +19,26 @@ from hdkd_dist.models import build
 K, C = 3, 5
 
 
-def with_confidence(logits, labels, temperature):
-    confidence = -torch.distributions.Categorical(logits=logits).entropy().mean()
-    return torch.cat([loss_vector(logits, labels, temperature), confidence[None]])
+def confidence(logits, labels, temperature):
+    return -torch.distributions.Categorical(logits=logits).entropy().mean()
 
 
-def test_a_seventh_loss_has_its_weight_and_its_derivative():
+def margin(logits, labels, temperature):
+    """Of Crammer & Singer, at each exit; how far apart neighbouring exits are, too."""
+    hinge = torch.nn.functional.multi_margin_loss(logits.flatten(0, 1), labels.repeat(len(logits)))
+    return hinge + ((logits[1:] - logits[:-1]) / temperature).square().mean()
+
+
+longer = with_terms(loss_vector, [confidence, margin])
+
+
+def test_further_losses_have_their_weights_and_their_derivatives():
     torch.manual_seed(0)
     network = build("vit-digits", C, width=12, hidden=8).double().train()
-    initial = torch.cat([ds_like(METHODS["hdkd"], K, 1.0, "per_pair"), torch.tensor([0.1])])
+    initial = torch.cat([ds_like(METHODS["hdkd"], K, 1.0, "per_pair"), torch.tensor([0.1, 0.2])])
     weights = start_weights(initial.double(), torch.ones(len(initial)).double(), optimizer="adam")
     engine = PlainEngine(network, torch.optim.AdamW(network.parameters(), lr=1e-3))
-    algorithm = Algorithm(engine, weights, losses=with_confidence)
+    algorithm = Algorithm(engine, weights, losses=longer)
     train, metaval = [
         (torch.randn(6, 3, 16, 16, dtype=torch.float64), torch.randint(C, (6,))) for _ in range(2)
     ]
@@ -38,7 +48,7 @@ def test_a_seventh_loss_has_its_weight_and_its_derivative():
     seen, gradient = algorithm.step([train], [metaval], rate=1e-3)
 
     torch.testing.assert_close(gradient, expected, rtol=1e-8, atol=1e-14)
-    assert seen.losses.shape == (7,)
+    assert seen.losses.shape == (len(LossLayout(K, ("confidence", "margin"))),) == (8,)
     assert (weights.gamma != weights.initial).all()
 
 
@@ -49,7 +59,7 @@ def expected_gradient(network, gamma, train, metaval, rate):
     forward = forward_of(network)
 
     def losses(logits, labels):
-        return with_confidence(logits, labels, torch.tensor(3.0))
+        return longer(logits, labels, torch.tensor(3.0))
 
     loss = gamma @ losses(forward(leaves, train[0]), train[1])
     gradient = torch.autograd.grad(loss, list(leaves.values()))

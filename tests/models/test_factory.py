@@ -135,6 +135,38 @@ def test_a_network_without_stages_gives_the_same_answers_stage_by_stage():
     assert costs.params == [193 * 4 + 2 * 25] * 2
 
 
+class Stages(nn.Module):
+    """Two exits, stage by stage."""
+
+    num_exits = 2
+
+    def __init__(self, fault):
+        super().__init__()
+        self.fault = fault
+        self.heads = nn.ModuleList(nn.Linear(12, 5) for _ in range(2))
+
+    def run_stage(self, k, state):
+        features = state[0].flatten(1)
+        if self.fault == "other features":
+            features = features + k
+        if self.fault == "mixes images":
+            features = features - features.mean(dim=0)
+        return state, self.heads[k](features)
+
+    def forward(self, images):
+        features = images.flatten(1)
+        if self.fault == "mixes images":
+            features = features - features.mean(dim=0)
+        return torch.stack([head(features) for head in self.heads])
+
+
+@pytest.mark.parametrize("fault", ["other features", "mixes images"])
+def test_stages_that_compute_something_else_are_refused(fault):
+    check_exits(Stages(None), 2, 5)
+    with pytest.raises(ValueError, match="run_stage gives other logits than its forward"):
+        check_exits(Stages(fault), 2, 5)
+
+
 def test_a_network_that_has_stages_is_left_as_it_is():
     network = build("vit-digits")
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import torch
 
-from hdkd_dist.config.settings import Settings
-from hdkd_dist.training.gamma import configured_weights
+from hdkd_dist.config.settings import LossSettings, Settings
+from hdkd_dist.method.objective import LossLayout, loss_vector
+from hdkd_dist.training.gamma import (
+    check_terms,
+    configured_losses,
+    configured_weights,
+    gamma_record,
+)
 
 EXITS = 3
 
@@ -71,3 +78,79 @@ def test_unusable_runs_are_refused(tmp_path, content):
     file.write_text(content)
     with pytest.raises(ValueError, match=r"hdkd\.gamma\.init: .*results\.json"):
         start("hdkd", f"fixed:{file}")
+
+
+LOSSES = """
+import torch
+
+def confidence(logits, labels, temperature):
+    return -torch.distributions.Categorical(logits=logits).entropy().mean()
+
+def per_image(logits, labels, temperature):
+    return logits.mean(dim=(0, 2))
+
+def constant(logits, labels, temperature):
+    return torch.tensor(1.0)
+
+def broken(logits, labels):
+    return logits.mean()
+"""
+
+
+@pytest.fixture
+def my_losses(tmp_path, monkeypatch):
+    """A module of the user's own in the working directory."""
+    (tmp_path / "my_losses.py").write_text(LOSSES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    sys.modules.pop("my_losses", None)
+
+
+@pytest.mark.usefixtures("my_losses")
+def test_a_loss_named_in_the_configuration_is_one_entry_more():
+    terms = {"my_losses:confidence": 0.25}
+    for init in ("ds_like", "dbt_like", "random", "random_same_sum"):
+        weights = start("hdkd", init, terms=terms)
+        assert weights.gamma[-1] == 0.25
+        assert weights.exists[-1] == 1
+        assert torch.equal(weights.gamma[:-1], start("hdkd", init).gamma)
+    loss = LossSettings(terms=terms)
+    logits, labels = torch.randn(EXITS, 4, 5), torch.arange(4)
+    value = configured_losses(loss)(logits, labels, torch.tensor(3.0))
+    probabilities = logits.softmax(dim=-1)
+
+    assert loss.term_names == ("confidence",)
+    torch.testing.assert_close(value[:-1], loss_vector(logits, labels, 3.0))
+    entropy = -(probabilities * probabilities.log()).sum(dim=-1).mean()
+    torch.testing.assert_close(value[-1], -entropy)
+
+
+def test_a_run_keeps_the_weights_of_further_losses_by_name(my_losses):
+    terms = {"my_losses:confidence": 0.25}
+    weights = start("hdkd", "ds_like", terms=terms)
+    record = gamma_record(weights, LossLayout(EXITS, ("confidence",)), [])
+    (my_losses / "results.json").write_text(json.dumps({"gamma": record}))
+
+    assert record["terms"] == record["initial"]["terms"] == {"confidence": 0.25}
+    again = start("hdkd", f"fixed:{my_losses}", terms={"my_losses:confidence": 9})
+    assert torch.equal(again.gamma, weights.gamma)
+    with pytest.raises(ValueError, match=r"further losses \['confidence'\], but .* names \[\]"):
+        start("hdkd", f"fixed:{my_losses}")
+
+
+@pytest.mark.usefixtures("my_losses")
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        ("my_losses:per_image", "must give a tensor without dimensions that depends on"),
+        ("my_losses:constant", "must give a tensor without dimensions that depends on"),
+        ("my_losses:broken", "fails on logits .*TypeError"),
+        ("my_losses:confidense", "unknown callable of my_losses.*'confidence'"),
+        ("my_lossses:confidence", "the loss my_lossses:confidence: there is no module"),
+    ],
+)
+def test_what_is_no_loss_is_refused_in_one_line(term, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        check_terms(LossSettings(terms={term: 1.0}), EXITS, 5)
+    assert "\n" not in str(caught.value)

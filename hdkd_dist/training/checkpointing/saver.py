@@ -104,15 +104,18 @@ class Saver:
         )
 
     def end_epoch(self) -> None:
-        """Save after an evaluation if it was the best so far."""
+        """Save after an evaluation if it was the best so far; without one there is none."""
+        validation = self._validation
+        if validation is None:
+            return
 
         def worth_it() -> bool:
             best = files.best_of(files.folders(self.folder))
-            better = best is None or best.validation is None or best.validation < self._validation
+            better = best is None or best.validation is None or best.validation < validation
             return better and time.monotonic() - self._tried >= BEST_PAUSE * self._cost
 
         if ranks.from_leader(worth_it):
-            self.save(self._validation)
+            self.save(validation)
 
     def end_training(self) -> None:
         """Save after the last epoch, so that what comes after need not train again."""
@@ -121,8 +124,10 @@ class Saver:
         self.mark.move("computing")
 
     @property
-    def _validation(self) -> float:
-        top1, _ = percentages(self.progress.evaluated)
+    def _validation(self) -> float | None:
+        if self.progress.validation is None:
+            return None
+        top1, _ = percentages(self.progress.validation)
         return sum(top1) / len(top1)
 
     def save(self, validation: float | None = None) -> None:

@@ -38,6 +38,7 @@ def own_state(run: Run, progress: Progress) -> dict[str, Any]:
     on_device = None if device.type == "cpu" else torch.get_device_module(device).get_rng_state()
     return {
         "buffers": dict(run.engine.module.named_buffers()),
+        "averaged_buffers": {} if run.average is None else run.average.buffers,
         "meter": progress.meter.state(),
         "random": {
             "python": random.getstate(),
@@ -48,8 +49,10 @@ def own_state(run: Run, progress: Progress) -> dict[str, Any]:
     }
 
 
-def restore_own(run: Run, progress: Progress, folder: Path, world_size: int) -> None:
-    """Restore what :func:`own_state` collected.
+def restore_own(
+    run: Run, progress: Progress, folder: Path, world_size: int
+) -> Mapping[str, Tensor]:
+    """Restore what :func:`own_state` collected; the averaged buffers are returned.
 
     Another number of ranks than wrote it: each gets the mean of all running statistics, as an
     evaluation would see them, and its share of the measurements.
@@ -61,10 +64,13 @@ def restore_own(run: Run, progress: Progress, folder: Path, world_size: int) -> 
     if world_size == ranks.world_size():
         own = read(ranks.rank())
         buffers, meter = own["buffers"], own["meter"]
+        averaged = own.get("averaged_buffers", {})
     else:
         parts = [read(rank) for rank in range(world_size)]
         own = parts[ranks.rank() % world_size]
         buffers = merged(parts, "buffers", mean_of_floating)
+        known = "averaged_buffers" in own
+        averaged = merged(parts, "averaged_buffers", mean_of_floating) if known else {}
         meter = Meter.merged([part["meter"] for part in parts], ranks.world_size())
     with torch.no_grad():
         for name, buffer in run.engine.module.named_buffers():
@@ -76,6 +82,7 @@ def restore_own(run: Run, progress: Progress, folder: Path, world_size: int) -> 
     torch.set_rng_state(states["torch"])
     if states["device"] is not None and run.device.type != "cpu":
         torch.get_device_module(run.device).set_rng_state(states["device"])
+    return averaged
 
 
 def merged(
@@ -163,11 +170,13 @@ def read_snapshot(run: Run, folder: Path, world_size: int, changed: bool) -> tup
     shared = client[KEY]
     restore_shared(run, shared)
     progress = Progress(
-        meter=Meter(run.engine.module.num_exits, run.device),
+        meter=Meter(run.engine.module.num_exits, run.device, run.settings.loss.term_names),
         pace=Pace(**shared["pace"]),
         **{name: shared[name] for name in ("step", "epoch", "metaval_batches", "validation")},
     )
-    restore_own(run, progress, folder, world_size)
+    buffers = restore_own(run, progress, folder, world_size)
+    if run.average is not None:
+        run.average.restore(shared["averaged_parameters"], buffers)
     if changed:
         for optimizer, groups in zip(optimizers_of(run), settings, strict=True):
             for group, values in zip(optimizer.param_groups, groups, strict=True):
@@ -186,6 +195,7 @@ def shared_state(run: Run, progress: Progress) -> dict[str, Any]:
     """Collect what all ranks hold alike, besides θ and its optimiser."""
     return {
         **run.weights.state_dict(),
+        "averaged_parameters": {} if run.average is None else run.average.parameters,
         "step": progress.step,
         "epoch": progress.epoch,
         "metaval_batches": progress.metaval_batches,

@@ -30,6 +30,7 @@ class Training:
         from hdkd_dist.training.engine import build_engine
         from hdkd_dist.training.gamma import build_algorithm, configured_weights
         from hdkd_dist.training.measure import Meter, Progress, note_gradients
+        from hdkd_dist.training.weight_average import WeightAverage
 
         deepspeed.utils.logger.setLevel(logging.ERROR)
         deepspeed.init_distributed("gloo", verbose=False)
@@ -43,6 +44,7 @@ class Training:
         self.run = SimpleNamespace(
             engine=engine,
             weights=weights,
+            average=WeightAverage(network, 0.9),
             deepspeed=config.deepspeed,
             device=CPU,
             settings=config.hdkd,
@@ -67,6 +69,7 @@ class Training:
             rate = self.run.engine.get_lr()[0]
             seen, gradient = self.algorithm.lookahead_step(*batches, rate)
             self.progress.step += 1
+            self.run.average.update(self.run.engine.module, self.progress.step)
             meter = self.progress.meter
             meter.add_gamma_step(step + 1, gradient, drift=gradient.norm() * 0)
             gamma, images = self.run.weights.gamma, 32 // ranks.world_size()
@@ -78,6 +81,8 @@ class Training:
         return {
             "parameters": nn.utils.parameters_to_vector(network.parameters()).detach(),
             "buffers": torch.cat(floating),
+            "averaged": flat(self.run.average.parameters),
+            "averaged_buffers": flat(self.run.average.buffers),
             "gamma": weights.gamma,
             "average_ce": weights.meta.average_ce,
             "temperature": weights.temperature,
@@ -85,6 +90,10 @@ class Training:
             "random": torch.rand(3),
             "summary": self.progress.meter.read(),
         }
+
+
+def flat(tensors):
+    return torch.cat([value.flatten() for value in tensors.values()])
 
 
 def write(training, folder):
@@ -161,7 +170,10 @@ def two_ranks(folder):
 def test_two_ranks_go_on_to_the_bit(two_ranks, stage):
     place = STAGES.index(stage)
     for whole, found in (results[place] for results in two_ranks):
-        for name in ("parameters", "buffers", "gamma", "average_ce", "temperature", "rate"):
+        for name in (
+            *("parameters", "buffers", "averaged", "averaged_buffers"),
+            *("gamma", "average_ce", "temperature", "rate"),
+        ):
             assert torch.equal(found[name], whole[name]), name
         assert torch.equal(found["random"], whole["random"])
         assert found["summary"] == whole["summary"]
@@ -179,6 +191,7 @@ def test_another_number_of_ranks_goes_on_with_the_same_batches(two_ranks, folder
     assert names == {"mp_rank_00_model_states.pt", "rank_00000.pt", "rank_00001.pt"}
     ((found, changed),) = on_ranks(1, on_one_rank, checkpoint)
     torch.testing.assert_close(found["parameters"], expected["parameters"], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found["averaged"], expected["averaged"], rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(found["gamma"], expected["gamma"], rtol=0, atol=1e-2)
     assert found["rate"] == expected["rate"]
     ours, theirs = found["summary"], expected["summary"]
