@@ -161,7 +161,7 @@ def judge(case: Case, end: End, control: Callable[[], End]) -> str:
         return "" if len(lines[0]) < 2000 else f"a line of {len(lines[0])} characters"
     if end.status != 0:
         return f"status {end.status}: {' / '.join(lines)}"
-    if case.named and any(case.named in line for line in end.err.splitlines()):
+    if case.named and case.named in end.err + end.out:
         return ""
     if case.undamaged:
         usual = control()

@@ -240,16 +240,17 @@ class Watchdog:
         for rank in self._neighbours:
             if is_dead(self._processes[rank]) and not self._has_left(rank):
                 self._judge(f"{self._name(rank)} has ended unexpectedly")
-        if ranks.rank() != 0:
-            return
-        texts = self._store.multi_get([f"report/{r}" for r in range(ranks.world_size())])
-        for report, text in zip(self._reports, texts, strict=True):
+        # Rank 0 watches all; the others watch rank 0, whose store answers though it is stuck.
+        watched = range(ranks.world_size()) if ranks.rank() == 0 else range(1)
+        texts = self._store.multi_get([f"report/{rank}" for rank in watched])
+        for rank, text in zip(watched, texts, strict=True):
+            report = self._reports[rank]
             report.update(text.decode())
-        for rank, report in enumerate(self._reports):
             if report.silent * self.round > self.silence and not self._has_left(rank):
                 gone = f"{self._name(rank)} has given no sign of life for {self.silence:.0f} s"
                 self._judge(f"{gone}, last at step {report.step}, {report.activity}")
-        self._look_for_hang()
+        if ranks.rank() == 0:
+            self._look_for_hang()
 
     def _look_for_hang(self) -> None:
         least = min(report.count for report in self._reports)

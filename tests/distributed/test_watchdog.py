@@ -93,16 +93,17 @@ def test_rank_that_no_longer_moves_is_named_and_the_stacks_say_where_each_stood(
     assert "dist.all_reduce(torch.zeros(1))" in waiting
 
 
+@pytest.mark.parametrize("victim", [0, 1])
 def test_rank_that_is_stuck_in_c_with_pythons_lock_is_named_and_its_stacks_are_written(
-    start, tmp_path
+    start, tmp_path, victim
 ):
-    run = start("hang_in_c")
-    others = [run.processes[rank] for rank in (0, 2)]
+    run = start("hang_in_c", str(victim))
+    others = [run.processes[rank] for rank in (1 - victim, 2)]
     assert [process.wait(WITHIN) for process in others] == [LOST] * 2, run.output
     (error,) = errors(run)
-    assert error.startswith("error: rank 1 (on ")
+    assert error.startswith(f"error: rank {victim} (on ")
     assert "has given no sign of life for 3 s" in error
-    assert "in hang_in_c" in (tmp_path / "stacks/rank_00001.txt").read_text()
+    assert "in hang_in_c" in (tmp_path / f"stacks/rank_0000{victim}.txt").read_text()
 
 
 def test_first_compilation_is_no_hang_and_a_run_in_good_order_leaves_no_stacks(start, tmp_path):

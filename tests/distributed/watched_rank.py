@@ -1,6 +1,6 @@
 """A rank under the watchdog that works until it is told otherwise; started by test_watchdog.py.
 
-The word on the command line names the fault that rank 1 has at its tenth step.
+The words on the command line name the fault that a rank has at its tenth step, and the rank (1).
 """
 
 import ctypes
@@ -65,14 +65,15 @@ FAULTS = {
     "hang_in_c": hang_in_c,
     "compile": compile_for_long,
 }
-(fault,) = sys.argv[1:] or [None]
+fault = sys.argv[1] if len(sys.argv) > 1 else None
+victim = sys.argv[2] if len(sys.argv) > 2 else "1"
 
 with cli.leaving_at_once():
     dist.init_process_group("gloo")
     with Watchdog(timeout=3) as watchdog:
         watchdog.keep_stacks_in(Path("stacks"))
         for step in range(10_000):
-            faulty = fault is not None and ranks.rank() == 1 and step == 10
+            faulty = fault is not None and ranks.rank() == int(victim) and step == 10
             compiles = faulty and fault == "compile"
             watchdog.mark.move(COMPILING if compiles else "reading data", step)
             if faulty:
