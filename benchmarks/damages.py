@@ -160,7 +160,8 @@ def json_damages(file: Path) -> dict[str, list[Damage]]:
 
     for place in places(content):
         value = at(content, place)
-        wrong = {dict: 7, list: "wrong", str: ["wrong"]}.get(type(value), {"wrong": "wrong"})
+        others: dict[type, Any] = {dict: 7, list: "wrong", str: ["wrong"]}
+        wrong = others.get(type(value), {"wrong": "wrong"})
         found["wrong type"].append(putting(place, copy.deepcopy(wrong)))
         if isinstance(value, float | int) and not isinstance(value, bool):
             found["not finite"] += [putting(place, float("nan")), putting(place, float("inf"))]

@@ -80,14 +80,14 @@ def main(data: str, images: int = 2000, passes: int = 5, workers: int = 1) -> No
                         del reader
                     took = (processor_seconds() - busy, time.perf_counter() - wall)
                     rates[name].append((seen / took[0], seen / took[1]))
-            for name, found in rates.items():
+            for reader_name, found in rates.items():
                 busy_rate, wall_rate = (
                     statistics.median(each) for each in zip(*found, strict=True)
                 )
                 row = {
                     "data": manifest.name,
                     "way": way,
-                    "reader": name,
+                    "reader": reader_name,
                     "images": min(images, compiled.samples),
                     "passes": passes,
                     "images_per_processor_second": round(busy_rate),
