@@ -21,9 +21,11 @@ import torch
 from torch import Tensor
 
 from hdkd_dist import cli
+from hdkd_dist.data.augment import Augmentation
 from hdkd_dist.data.manifest import Manifest
 from hdkd_dist.data.normalize import Normalize
-from hdkd_dist.data.streams import ReadOptions, SplitReader
+from hdkd_dist.data.readers.opening import open_split
+from hdkd_dist.data.streams import ReadOptions
 from hdkd_dist.evaluation.evaluate_run import manifest_of
 from hdkd_dist.method.functional import forward_of
 from hdkd_dist.method.hypergradient import (
@@ -83,8 +85,13 @@ def read_batches(
     manifest: Manifest, split: str, size: int, count: int, side: int
 ) -> list[Examples]:
     """The first batches of a shuffled split, augmented."""
-    reader = SplitReader(
-        manifest, split, image_size=side, batch=size, reading=ReadOptions(CPU), augment=True
+    reader = open_split(
+        manifest,
+        split,
+        image_size=side,
+        batch=size,
+        reading=ReadOptions(CPU),
+        augmentation=Augmentation.of(manifest),
     )
     order = torch.randperm(reader.samples, generator=torch.Generator().manual_seed(0))
     return [batch.examples for batch in reader.read(order[: size * count].numpy())]

@@ -53,7 +53,8 @@ def random_subject(preset: str, images: int) -> Subject:
 def trained_subject(run: Path, data: str | None, images: int) -> Subject:
     """An evaluated run, its test images and the thresholds found on validation."""
     from hdkd_dist.data.normalize import Normalize
-    from hdkd_dist.data.streams import ReadOptions, SplitReader
+    from hdkd_dist.data.readers.opening import open_split
+    from hdkd_dist.data.streams import ReadOptions
     from hdkd_dist.evaluation.evaluate_run import manifest_of
     from hdkd_dist.runs.network import load_network, read_run
 
@@ -65,9 +66,7 @@ def trained_subject(run: Path, data: str | None, images: int) -> Subject:
     model = config["hdkd"]["model"]
     size = resolve(model["preset"], model["overrides"]).input_size
     reading = ReadOptions(torch.device("cpu"))
-    reader = SplitReader(
-        manifest, "test", image_size=size, batch=256, reading=reading, augment=False
-    )
+    reader = open_split(manifest, "test", image_size=size, batch=256, reading=reading)
     wanted = min(images, reader.samples)
     order = np.random.default_rng(0).permutation(reader.samples)[:wanted]
     pixels = torch.cat([part.images for part in reader.read(order)])

@@ -68,7 +68,7 @@ class Attempt:
 
     def evaluating(self) -> bool:
         """Whether the last step of an epoch is recorded and its evaluation is not."""
-        if "step/s" not in self.ranks.output:  # the records are still those of an earlier start
+        if " images/s" not in self.ranks.output:  # the records are still those of an earlier start
             return False
         events = read_events(self.folder)
         last = events[-1] if events else {"event": ""}

@@ -48,7 +48,6 @@ def main(parts: str | None = None, rehearse: bool = False, out: str = str(RESULT
     """
     import torch
 
-    rehearse = cli.switch("--rehearse", rehearse)
     chosen = list(LIMITS) if parts is None else split(parts)
     if unknown := [name for name in chosen if name not in LIMITS]:
         raise ValueError(f"--parts: {unknown[0]} is none of {', '.join(LIMITS)}")

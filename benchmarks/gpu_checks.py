@@ -118,34 +118,45 @@ def no_sync(rehearse: bool) -> None:
 
 def stream(rehearse: bool) -> None:
     """The loader's race: batches on a busy GPU are those on the CPU, to the bit."""
+    from typing import get_args
+
+    from hdkd_dist.data.augment import Augmentation
     from hdkd_dist.data.preparing.digits import prepare_digits
-    from hdkd_dist.data.streams import ReadOptions, SplitReader
+    from hdkd_dist.data.readers.opening import open_split
+    from hdkd_dist.data.streams import ReaderName, ReadOptions, SplitReader
 
     device = device_of(rehearse)
     with tempfile.TemporaryDirectory() as folder:
         manifest = prepare_digits(Path(folder, "digits"))
 
-        def reader(where: torch.device) -> SplitReader:
-            size, reading = manifest.image["size"], ReadOptions(where, workers=2)
-            return SplitReader(
-                manifest, "train", image_size=size, batch=64, reading=reading, augment=True
+        def reader(where: torch.device, name: ReaderName) -> SplitReader:
+            size, reading = manifest.image["size"], ReadOptions(where, workers=2, reader=name)
+            return open_split(
+                manifest,
+                "train",
+                image_size=size,
+                batch=64,
+                reading=reading,
+                augmentation=Augmentation.of(manifest),
             )
 
         order = torch.randperm(manifest.splits["train"].samples).numpy()
-        wanted = list(reader(CPU).read(order, seed=3, epoch=1))
-        own, different, batches = reader(device), 0, 0
-        for _ in range(5):
-            found = []
-            for batch in own.read(order, seed=3, epoch=1):
-                if device.type == "cuda":
-                    torch.cuda._sleep(20_000_000)  # about 10 ms of work before the next batch
-                found.append(batch)
-            for one, other in zip(found, wanted, strict=True):
-                batches += 1
-                different += not all(
-                    torch.equal(a.cpu(), b) for a, b in zip(one, other, strict=True)
-                )
-        say(batches=batches, different=different)
+        different = 0
+        for name in get_args(ReaderName):
+            wanted = list(reader(CPU, name).read(order, seed=3, epoch=1))
+            own, batches, before = reader(device, name), 0, different
+            for _ in range(5):
+                found = []
+                for batch in own.read(order, seed=3, epoch=1):
+                    if device.type == "cuda":
+                        torch.cuda._sleep(20_000_000)  # about 10 ms of work before the next batch
+                    found.append(batch)
+                for one, other in zip(found, wanted, strict=True):
+                    batches += 1
+                    different += not all(
+                        torch.equal(a.cpu(), b) for a, b in zip(one, other, strict=True)
+                    )
+            say(reader=name, batches=batches, different=different - before)
     if different:
         sys.exit("batches have been overwritten on their way")
 

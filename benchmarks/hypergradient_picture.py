@@ -5,9 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hdkd_dist.evaluation.figures import drawing
+from hdkd_dist.runs.pictures import drawing
 
 NOT_EXACT = ("finite_difference", "betty")
+LABELS = {
+    "plain_formulation": "no step of γ, straightforward network",
+    "default": "this project's default: online, every 2nd step",
+    "online": "online",
+    "lookahead": "look-ahead",
+    "lookahead_keep_graph": "look-ahead, graph kept",
+    "finite_difference": "look-ahead, finite difference",
+    "second_order": "look-ahead, double backward",
+}
 OURS, OTHERS, INEXACT = "#08519c", "#9ecae1", "#fdae6b"
 
 
@@ -22,14 +31,15 @@ def draw(report: dict[str, Any], file: Path) -> None:
         titles = {"ratio": "seconds per step", "memory_ratio": "peak memory"}
         for axes, (key, title) in zip(panels, titles.items(), strict=True):
             values = [rows[name][key] for name in names]
-            bars = axes.barh(names, values, color=[colours[name] for name in names])
+            labels = [LABELS.get(name, name) for name in names]
+            bars = axes.barh(labels, values, color=[colours[name] for name in names])
             axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
             axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
             axes.set_xlabel(f"{title}, × plain training step")
             axes.spines[["top", "right"]].set_visible(False)
             axes.margins(x=0.1)
         legend = {"this project": OURS, "exact, by double backward": OTHERS, "not exact": INEXACT}
-        handles = [panels[0].barh(names[0], 0, color=colour) for colour in legend.values()]
+        handles = [panels[0].barh(labels[0], 0, color=colour) for colour in legend.values()]
         panels[0].legend(handles, legend, fontsize=8, frameon=False, loc="upper right")
         setup = report["setup"]
         figure.suptitle(

@@ -6,7 +6,6 @@ Each rank appends to ``samples<rank>.jsonl`` in its working folder.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 
 from hdkd_dist import cli, train
@@ -31,9 +30,10 @@ def noting(stream: Callable[..., Iterator], kind: str) -> Callable[..., Iterator
 
 if __name__ == "__main__":
     with cli.leaving_at_once():
-        os.environ.setdefault("RANK", "0")
+        from hdkd_dist.distributed import ranks
         from hdkd_dist.training import trainer
 
+        ranks.complete_environment()
         trainer.train_epoch = noting(trainer.train_epoch, "train")
         trainer.metaval_stream = noting(trainer.metaval_stream, "metaval")
         cli.run(train.main)

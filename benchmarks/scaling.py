@@ -186,7 +186,7 @@ def main(
     micro_batch: int = 64,
     rounds: int = 12,
     period: int = 2,
-    machine: dict | None = None,
+    machine: str = "{}",
     picture: str | None = None,
     json: bool = False,
 ) -> None:
@@ -201,7 +201,7 @@ def main(
         picture: a file to draw to.
         json: print one JSON object as the last line.
     """
-    assumptions = Machine(**(machine or {}))
+    assumptions = Machine(**json_format.loads(machine))
     enter_own_network()
     os.environ.update(OMP_NUM_THREADS="1", GLOO_SOCKET_IFNAME="lo")
     report = {

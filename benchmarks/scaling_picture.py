@@ -7,7 +7,7 @@ from typing import Any
 
 from scaling_tables import NAMES
 
-from hdkd_dist.evaluation.figures import drawing
+from hdkd_dist.runs.pictures import drawing
 
 PARTS = {
     "sharing": "sharing caches, memory, clock",

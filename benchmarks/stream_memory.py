@@ -33,15 +33,22 @@ def measure(data: str, os_cache: bool, batch: int, workers: int) -> dict[str, fl
     import numpy as np
     import torch
 
+    from hdkd_dist.data.augment import Augmentation
     from hdkd_dist.data.manifest import read_manifest
     from hdkd_dist.data.order import BatchShare
-    from hdkd_dist.data.streams import ReadOptions, SplitReader, train_epoch
+    from hdkd_dist.data.readers.opening import open_split
+    from hdkd_dist.data.streams import ReadOptions, train_epoch
 
     manifest = read_manifest(data)
     reading = ReadOptions(torch.device("cpu"), workers, os_cache)
     size = manifest.image["size"] or 224
-    reader = SplitReader(
-        manifest, "train", image_size=size, batch=batch, reading=reading, augment=True
+    reader = open_split(
+        manifest,
+        "train",
+        image_size=size,
+        batch=batch,
+        reading=reading,
+        augmentation=Augmentation.of(manifest),
     )
     warm_up = reader.read(np.arange(4 * batch))  # compiled here; little of the file is touched
     before = max((memory() for _ in warm_up), key=lambda found: found["own"])

@@ -6,16 +6,15 @@ python data_prep/arrays.py --source bloodmnist.npz --out data/bloodmnist
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from hdkd_dist import cli
-from hdkd_dist.data.preparing.arrays import prepare_arrays
-from hdkd_dist.data.preparing.write import say
 from hdkd_dist.data.staging import exit_on_signals
 
 
 def prepare(
-    source: str,
-    out: str,
+    source: Path,
+    out: Path,
     per_class: int | None = None,
     metaval_per_class: int = 50,
     test_per_class: int | None = None,
@@ -38,15 +37,17 @@ def prepare(
         test_per_class: images per class that are drawn as test split, where the file has none.
         seed: of the drawing of train and metaval.
         classes: their names, in the order of the labels; default their numbers.
-        flip: true or false; mirror images in training (not where sides matter, as in text).
+        flip: mirror images in training (not where sides matter, as in text).
         translate: move images in training by up to as many pixels; default an eighth of their side.
         workers: processes; one is enough for small images.
     """
-    flip = cli.switch("--flip", flip)
+    from hdkd_dist.data.preparing.arrays import prepare_arrays
+    from hdkd_dist.data.preparing.write import say
+
     say(
         prepare_arrays(
-            str(source),
-            str(out),
+            source,
+            out,
             per_class,
             metaval_per_class,
             test_per_class,

@@ -6,15 +6,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hdkd_dist import cli
-from hdkd_dist.data.preparing.cifar import prepare_cifar
-from hdkd_dist.data.preparing.write import say
 from hdkd_dist.data.staging import exit_on_signals
 
 
 def prepare(
-    source: str,
-    out: str,
+    source: Path,
+    out: Path,
     per_class: int | None = None,
     metaval_per_class: int = 50,
     seed: int = 0,
@@ -30,15 +30,13 @@ def prepare(
         metaval_per_class: images per class for meta-validation; 0 for methods that learn no γ.
         seed: of the drawing.
         workers: processes; one is enough for images this small.
-        extra: true or false; write all other training images as a fourth split that is never
+        extra: write all other training images as a fourth split that is never
             trained on, which evaluate.py measures as a second test split.
     """
-    extra = cli.switch("--extra", extra)
-    say(
-        prepare_cifar(
-            "cifar100", str(source), str(out), per_class, metaval_per_class, seed, workers, extra
-        )
-    )
+    from hdkd_dist.data.preparing.cifar import prepare_cifar
+    from hdkd_dist.data.preparing.write import say
+
+    say(prepare_cifar("cifar100", source, out, per_class, metaval_per_class, seed, workers, extra))
 
 
 if __name__ == "__main__":

@@ -5,14 +5,14 @@ python data_prep/digits.py --out data/digits
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hdkd_dist import cli
-from hdkd_dist.data.preparing.digits import prepare_digits
-from hdkd_dist.data.preparing.write import say
 from hdkd_dist.data.staging import exit_on_signals
 
 
 def prepare(
-    out: str,
+    out: Path,
     per_class: int | None = None,
     metaval_per_class: int = 30,
     seed: int = 0,
@@ -27,7 +27,10 @@ def prepare(
         seed: of the drawing.
         workers: processes; one is enough.
     """
-    say(prepare_digits(str(out), per_class, metaval_per_class, seed, workers))
+    from hdkd_dist.data.preparing.digits import prepare_digits
+    from hdkd_dist.data.preparing.write import say
+
+    say(prepare_digits(out, per_class, metaval_per_class, seed, workers))
 
 
 if __name__ == "__main__":

@@ -9,19 +9,12 @@ import sys
 from pathlib import Path
 
 from hdkd_dist import cli
-from hdkd_dist.data.preparing.beton import FieldOptions
-from hdkd_dist.data.preparing.class_layout import read_layout
-from hdkd_dist.data.preparing.image_recipes import NORMALISATIONS, RECIPES, choose
-from hdkd_dist.data.preparing.image_sources import open_source
-from hdkd_dist.data.preparing.imagefolder import FileSamples, Wanted, draw_usable
-from hdkd_dist.data.preparing.workers import available_cores, progress_bar
-from hdkd_dist.data.preparing.write import check_whole, find_finished, say, write_data_set
 from hdkd_dist.data.staging import exit_on_signals
 
 
 def prepare(
-    source: str,
-    out: str,
+    source: Path,
+    out: Path,
     per_class: int | None = None,
     metaval_per_class: int = 50,
     test_per_class: int | None = None,
@@ -60,22 +53,30 @@ def prepare(
         write_mode: jpg, raw, or proportion (a part as JPEG, the rest raw: larger, faster to read).
         max_side: larger images are shrunk to this longer side in pixels; 0 keeps all sizes.
         quality: of the JPEGs that are written, 1 to 100.
-        keep_jpegs: true or false; under jpg, store JPEGs that are small enough as they are.
+        keep_jpegs: under jpg, store JPEGs that are small enough as they are.
         proportion: part of the images stored as JPEG under write_mode proportion.
         workers: processes that decode and encode; default all cores.
     """
+    from hdkd_dist.data.preparing.beton import FieldOptions
+    from hdkd_dist.data.preparing.class_layout import read_layout
+    from hdkd_dist.data.preparing.image_recipes import NORMALISATIONS, RECIPES, choose
+    from hdkd_dist.data.preparing.image_sources import open_source
+    from hdkd_dist.data.preparing.imagefolder import FileSamples, Wanted, draw_usable
+    from hdkd_dist.data.preparing.workers import available_cores, progress_bar
+    from hdkd_dist.data.preparing.write import check_whole, find_finished, say, write_data_set
+
     workers = available_cores() if workers is None else check_whole("workers", workers, 1)
     options = FieldOptions(
         write_mode=write_mode,
         max_side=check_whole("max_side", max_side, 0) or None,
         quality=check_whole("quality", quality, 1),
         proportion=proportion,
-        keep_jpegs=cli.switch("--keep_jpegs", keep_jpegs),
+        keep_jpegs=keep_jpegs,
     )
     recipe_of = choose("--recipe", recipe, RECIPES)
     normalisation_of = choose("--normalise", normalise, NORMALISATIONS)
     wanted = Wanted(per_class, metaval_per_class, test_per_class, seed)
-    opened = open_source(str(source))
+    opened = open_source(source)
     with progress_bar(None, "listing", " files") as progress:
         folder = read_layout(
             opened, val_dir, val_labels, draw_test=test_per_class is not None, seen=progress.update
@@ -95,7 +96,7 @@ def prepare(
         "proportion": proportion,
         "source": folder.identity,
     }
-    out_folder = Path(str(out)).absolute()
+    out_folder = out.absolute()
     if finished := find_finished(out_folder, job):  # before the long check of all images
         print(f"{out_folder} is already prepared as asked: nothing to do")
         say(finished)

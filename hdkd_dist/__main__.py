@@ -6,7 +6,6 @@ A command runs the same file that a checkout runs by its path, such as ``hdkd_di
 from __future__ import annotations
 
 import ast
-import importlib.util
 import os
 import runpy
 import sys
@@ -15,8 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hdkd_dist import __version__, cli
+from hdkd_dist.flags import HELP
+from hdkd_dist.spelling import did_you_mean
 
 PACKAGE = Path(__file__).parent
+PREPARE = "prepare"  # the first word of the commands that prepare data sets
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,10 @@ class Command:
     Attributes:
         module: run as ``python -m`` would.
         purpose: what it does, in one line.
-        needs: packages of the extra "train" without which it cannot begin.
     """
 
     module: str
     purpose: str
-    needs: tuple[str, ...] = ()
 
 
 def preparing() -> dict[str, Command]:
@@ -39,29 +39,19 @@ def preparing() -> dict[str, Command]:
     commands = {}
     for script in sorted((PACKAGE / "data_prep").glob("*.py")):
         document = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
-        commands[f"prepare {script.stem}"] = Command(
-            f"hdkd_dist.data_prep.{script.stem}", document.partition("\n")[0], needs=("ffcv",)
+        commands[f"{PREPARE} {script.stem}"] = Command(
+            f"hdkd_dist.data_prep.{script.stem}", document.partition("\n")[0]
         )
     return commands
 
 
 COMMANDS: dict[str, Command] = {
-    "train": Command(
-        "hdkd_dist.train", "Train a multi-exit network.", needs=("deepspeed", "ffcv", "pydantic")
-    ),
-    "evaluate": Command(
-        "hdkd_dist.evaluate", "Evaluate finished runs.", needs=("ffcv", "pydantic", "matplotlib")
-    ),
+    "train": Command("hdkd_dist.train", "Train a multi-exit network."),
+    "evaluate": Command("hdkd_dist.evaluate", "Evaluate finished runs."),
     "export": Command("hdkd_dist.export", "Export a finished run for use elsewhere."),
     "predict": Command("hdkd_dist.predict", "Classify images with an exported network."),
-    "report": Command(
-        "hdkd_dist.report", "Show runs as one self-contained page.", needs=("plotly", "jinja2")
-    ),
-    "reproduce": Command(
-        "hdkd_dist.reproduce",
-        "Plan, run and collect the paper's tables.",
-        needs=("deepspeed", "ffcv", "pydantic"),
-    ),
+    "report": Command("hdkd_dist.report", "Show runs as one self-contained page."),
+    "reproduce": Command("hdkd_dist.reproduce", "Plan, run and collect the paper's tables."),
     "drift": Command(
         "hdkd_dist.inference.drift", "Compare live answers of an exported network with its export."
     ),
@@ -70,15 +60,15 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-def overview() -> str:
-    """List the commands."""
-    width = max(map(len, COMMANDS))
-    return "\n".join(
-        [
-            f"hdkd_dist {__version__}: hdkd COMMAND …, where hdkd COMMAND --help lists the flags",
-            "",
-            *(f"  {name:<{width}}  {command.purpose}" for name, command in COMMANDS.items()),
-        ]
+def overview(first_word: str = "") -> str:
+    """List the commands, or those of one first word, such as "prepare"."""
+    return cli.overview(
+        f"hdkd_dist {__version__}: hdkd COMMAND …, where hdkd COMMAND --help lists the flags",
+        {
+            name: command.purpose
+            for name, command in COMMANDS.items()
+            if name.startswith(first_word)
+        },
     )
 
 
@@ -92,22 +82,10 @@ def split_words(words: Sequence[str]) -> tuple[str, list[str]]:
         name = " ".join(words[:length])
         if name in COMMANDS:
             return name, list(words[length:])
-    known = ", ".join(COMMANDS)
-    raise ValueError(f"{' '.join(words[:2])!r} is no command of hdkd: choose one of {known}")
-
-
-def check_needs(name: str) -> None:
-    """Refuse a command whose packages are not installed.
-
-    Raises:
-        ValueError: naming them.
-    """
-    missing = [need for need in COMMANDS[name].needs if importlib.util.find_spec(need) is None]
-    if missing:
-        raise ValueError(
-            f"hdkd {name} needs {', '.join(missing)}: pip install 'hdkd_dist[train]', or run make "
-            "setup in a checkout"
-        )
+    group, asked = words[:2] if words[0] == PREPARE else ("", words[0])
+    known = [name.removeprefix(f"{group} ") for name in COMMANDS if name.startswith(group)]
+    hint = did_you_mean(asked, known) or f": choose one of {', '.join(known)}"
+    raise ValueError(f"{f'{group} {asked}'.strip()!r} is no command of hdkd{hint}")
 
 
 def main() -> None:
@@ -116,15 +94,17 @@ def main() -> None:
     own_name = os.path.basename(program)
     if own_name.startswith("hdkd-"):
         words = [own_name.removeprefix("hdkd-"), *words]
-    if not words or words[0] in ("--help", "-h"):
+    if not words or words[0] in HELP:
         print(overview())
+        return
+    if words[0] == PREPARE and (len(words) == 1 or words[1] in HELP):
+        print(overview(PREPARE))
         return
     if words[0] == "--version":
         print(f"hdkd_dist {__version__}")
         return
     try:
         name, arguments = split_words(words)
-        check_needs(name)
     except ValueError as error:
         cli.fail(error)
     sys.argv = [f"hdkd-{name.replace(' ', '-')}", *arguments]

@@ -1,58 +1,77 @@
-"""The command line shared by all entry points: python-fire, with errors a user can act on."""
+"""Run a function as a program: its flags are its parameters, its errors are lines to act on."""
 
 from __future__ import annotations
 
-import functools
+import inspect
 import os
 import select
 import sys
 import traceback
-import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
-import fire
+from hdkd_dist import __version__
+from hdkd_dist.flags import HELP, flags_of, help_page, read_flags
+from hdkd_dist.spelling import did_you_mean
 
 TRACEBACK = "HDKD_TRACEBACK"  # environment variable: show where an error comes from
+# Packages that are not there after a plain ``pip install hdkd_dist`` → the extra that brings them.
+EXTRAS = {
+    **dict.fromkeys(("deepspeed", "ffcv", "wandb", "wandb_workspaces", "matplotlib"), "train"),
+    **dict.fromkeys(("plotly", "jinja2", "tqdm", "sklearn", "scipy", "pydantic"), "train"),
+    **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "export"),
+    "timm": "timm",
+}
 
 
-def run(main: Callable[..., None], arguments: Sequence[str] | None = None) -> None:
+def run(
+    main: Callable[..., None], arguments: Sequence[str] | None = None, program: str | None = None
+) -> None:
     """Run ``main`` with the command line's flags as its keyword arguments.
 
-    A ``ValueError`` becomes one line on stderr and exit status 2. Where the reader of stdout has
-    left, the program ends with status 1 and without a word. All flags are checked before ``main``
-    starts: fire by itself would run it first and complain of a misspelt flag afterwards.
+    A ``ValueError`` becomes one line on stderr and exit status 2, and so does a package of an
+    extra that is not installed. Where the reader of stdout has left, the program ends with status 1
+    and without a word.
 
     Args:
         main: the entry point; its signature is the command line, its docstring the help text.
         arguments: the command line without the program's name; default ``sys.argv[1:]``.
+        program: its name; default that of the running script.
     """
-    call: dict[str, Callable[[], None]] = {}
-
-    @functools.wraps(main)
-    def record(*positional, **flags) -> None:
-        call["main"] = functools.partial(main, *positional, **flags)
-
     words = list(sys.argv[1:] if arguments is None else arguments)
-    for flag in list_flags(main):
-        words = gather(words, flag)
-    fire.Fire(record, command=words, name=os.path.basename(sys.argv[0]))
-    if "main" not in call:  # fire printed help
-        return
+    name = program or os.path.basename(sys.argv[0])
     try:
-        call["main"]()
+        if HELP & set(words):
+            print(help_page(main, name))
+        elif "--version" in words:
+            print(f"hdkd_dist {__version__}")
+        else:
+            main(**read_flags(words, flags_of(main), name))
         sys.stdout.flush()
     except ValueError as error:
         if os.environ.get(TRACEBACK):
             raise
         fail(error)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS or os.environ.get(TRACEBACK):
+            raise
+        fail(missing_extra(name, package))
     except BrokenPipeError:
         if not reader_has_left(sys.stdout.fileno()):  # some other pipe: a bug
             raise
         # else Python would complain once more when it flushes what is left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def missing_extra(program: str, package: str) -> ValueError:
+    """Say which extra brings a package that a program needs."""
+    return ValueError(
+        f"{program} needs {package}, which is not installed: pip install "
+        f"'hdkd_dist[{EXTRAS[package]}]', or run make setup in a checkout"
+    )
 
 
 def reader_has_left(file: int) -> bool:
@@ -64,12 +83,29 @@ def reader_has_left(file: int) -> bool:
 
 def run_command(commands: Mapping[str, Callable[..., None]]) -> None:
     """Dispatch to the entry point that the first word names; the other words are its flags."""
+    program = os.path.basename(sys.argv[0])
     name, *words = sys.argv[1:] or [""]
-    if name not in commands:
-        known = ", ".join(commands)
-        given = f", not {name!r}" if name else ""
-        fail(ValueError(f"the first word must be one of {known}{given}; each has --help"))
-    run(commands[name], words)
+    if name in HELP:
+        print(overview(f"{program} COMMAND --help lists a command's flags", commands_of(commands)))
+    elif name in commands:
+        run(commands[name], words, f"{program} {name}")
+    else:
+        given = f", not {name!r}{did_you_mean(name, commands)}" if name else ""
+        fail(ValueError(f"the first word must be one of {', '.join(commands)}{given}"))
+
+
+def commands_of(commands: Mapping[str, Callable[..., None]]) -> dict[str, str]:
+    """Return what each command does: the first line of its docstring."""
+    return {
+        name: (inspect.getdoc(main) or "").partition("\n")[0] for name, main in commands.items()
+    }
+
+
+def overview(title: str, purposes: Mapping[str, str]) -> str:
+    """List commands and what each does."""
+    width = max(map(len, purposes))
+    lines = [f"  {name:<{width}}  {purpose}" for name, purpose in purposes.items()]
+    return "\n".join([title, "", *lines])
 
 
 def fail(error: ValueError) -> NoReturn:
@@ -78,10 +114,11 @@ def fail(error: ValueError) -> NoReturn:
     What is wrong on all ranks alike is said by the first; an error with ``one_rank`` set is said by
     the rank that has it.
     """
-    rank = int(os.environ.get("RANK", 0))
+    rank = os.environ.get("RANK", "0")
+    first = rank in ("0", "") or not rank.isdigit()
     alone = getattr(error, "one_rank", False)
-    if rank == 0 or alone:
-        where = f" (rank {rank})" if rank else ""
+    if first or alone:
+        where = "" if first else f" (rank {rank})"
         print(f"error{where}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
     sys.exit(2)
 
@@ -106,46 +143,6 @@ def leaving_at_once() -> Iterator[None]:
     os._exit(status)
 
 
-def switch(flag: str, value: object) -> bool:
-    """Read a flag that is true or false; fire knows only the spellings True and False.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    known = {"true": True, "false": False}
-    if str(value).lower() not in known:
-        raise ValueError(f"{flag} must be true or false, not {value!r}")
-    return known[str(value).lower()]
-
-
-def words(value: object) -> list[str]:
-    """Split ``--seeds "0 1"`` or ``--seeds 0,1`` into words, whatever fire has made of them."""
-    parts = value if isinstance(value, list | tuple) else str(value).replace(",", " ").split()
-    return [str(part) for part in parts]
-
-
-def list_flags(main: Callable[..., None]) -> list[str]:
-    """List the flags of ``main`` that take several words: its sequences of strings."""
-    kinds = typing.get_type_hints(main)
-    return [f"--{name}" for name, kind in kinds.items() if kind == Sequence[str]]
-
-
-def gather(words: list[str], flag: str) -> list[str]:
-    """Join ``--runs a b`` and ``--set x=1 --set y=2`` into one list-valued flag.
-
-    Of a repeated flag fire would keep the last silently, and of several words the first.
-    """
-    rest: list[str] = []
-    values: list[str] = []
-    given = taking = False
-    for word in words:
-        name, equals, value = word.partition("=")
-        if name == flag:
-            given = taking = True
-            values += [value] if equals else []
-        elif taking and not word.startswith("--"):
-            values.append(word)
-        else:
-            taking = False
-            rest.append(word)
-    return [*rest, f"{flag}={values!r}"] if given else rest
+def words(texts: Sequence[str]) -> list[str]:
+    """Split ``--seeds 0 1``, ``--seeds "0 1"`` and ``--seeds 0,1`` alike into words."""
+    return [word for text in texts for word in text.replace(",", " ").split()]

@@ -11,7 +11,7 @@ from hdkd_dist import cli
 def main(
     run: Sequence[str],
     data: str | None = None,
-    out: str = "runs/networks",
+    out: Path = Path("runs/networks"),
     batch: int = 256,
     workers: int = 1,
     confidence: str = "calibrated",
@@ -42,15 +42,13 @@ def main(
         named_runs,
     )
 
-    save_logits = cli.switch("--save_logits", save_logits)
     options = Options(data, batch, workers, confidence, latency_batch, save_logits, search)
     folders = named_runs(run)
-    curve = Path(str(out))
-    check_request(folders, options, curve)
+    check_request(folders, options, out)
     keep_freed_memory()
     evaluated = [evaluate_run(folder, options) for folder in folders]
     if len(evaluated) > 1:
-        compare_runs(evaluated, curve)
+        compare_runs(evaluated, out)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hdkd_dist.data.manifest import Manifest
 
 
-def main(run: str, out: str, onnx: bool = True) -> None:
+def main(run: Path, out: Path, onnx: bool = True) -> None:
     """Write a folder that predict.py uses: weights, model.json, ONNX files, and torch.export's.
 
     Args:
@@ -34,8 +34,7 @@ def main(run: str, out: str, onnx: bool = True) -> None:
     from hdkd_dist.runs.network import load_network as load_trained
     from hdkd_dist.runs.network import read_run, trained_on
 
-    onnx = cli.switch("--onnx", onnx)
-    source, target = Path(str(run)), Path(str(out))
+    source, target = Path(run), Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"--out {target} is there already: remove it or choose another folder")
     config = read_run(source)

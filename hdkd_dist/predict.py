@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def main(
-    model: str,
-    images: str,
+    model: Path,
+    images: Path,
     budget_mmac: float | None = None,
     deadline_ms: float | None = None,
     exit: int | None = None,
@@ -49,7 +49,7 @@ def main(
     from hdkd_dist.inference.predictor import Predictor, files_in
 
     keep_freed_memory()
-    files = files_in(Path(str(images)))
+    files = files_in(images)
     predictor = Predictor(
         str(model),
         budget_mmac=budget_mmac,
@@ -59,7 +59,7 @@ def main(
         threads=threads,
         providers=providers,
         factory=factory,
-        batch=min(batch, len(files)) if isinstance(batch, int) else batch,  # so are stages timed
+        batch=min(batch, len(files)),  # so are stages timed
     )
     tally = Tally([0] * len(predictor.exported.exits))
     for each in predictor.batches(files):

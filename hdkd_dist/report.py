@@ -8,7 +8,7 @@ from pathlib import Path
 from hdkd_dist import cli
 
 
-def main(runs: Sequence[str], out: str = "report.html") -> None:
+def main(runs: Sequence[str], out: Path = Path("report.html")) -> None:
     """Write a page of HTML about runs, finished or not; it needs no network and no account.
 
     Args:
@@ -19,15 +19,14 @@ def main(runs: Sequence[str], out: str = "report.html") -> None:
     from hdkd_dist.reporting.runs import read_runs
     from hdkd_dist.runs.metrics import run_folders
 
-    found = read_runs(run_folders([runs] if isinstance(runs, str) else runs))
-    file = Path(str(out))
+    found = read_runs(run_folders(runs))
     page = render(found)
     try:
-        file.write_text(page, encoding="utf-8")
+        out.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise ValueError(f"cannot write {file}: {error}; choose another --out") from None
+        raise ValueError(f"cannot write {out}: {error}; choose another --out") from None
     finished = sum(run.finished for run in found)
-    print(f"{file}: runs {len(found)}, finished {finished}; {len(page.encode()) / 1e6:.1f} MB")
+    print(f"{out}: runs {len(found)}, finished {finished}; {len(page.encode()) / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

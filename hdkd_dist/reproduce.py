@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hdkd_dist import cli
@@ -15,9 +15,9 @@ from hdkd_dist import cli
 def run(
     table: str = "all",
     scale: str = "small",
-    data: str = "data",
-    out: str | None = None,
-    results: str = "docs/results",
+    data: Path = Path("data"),
+    out: Path | None = None,
+    results: Path = Path("docs/results"),
     jobs: int = 1,
     part: str | None = None,
     launcher: str = sys.executable,
@@ -42,7 +42,7 @@ def run(
 
     ledger = open_ledger(scale, data, out, results)
     studies = studies_named(table, ledger.scale)
-    words = shlex.split(str(launcher))
+    words = shlex.split(launcher)
     if not words or shutil.which(words[0]) is None:
         raise ValueError(f"--launcher {launcher!r} is no program that can be found from here")
     own = part_of([trial for name in studies for trial in planned(name, ledger)], asked_part(part))
@@ -67,9 +67,9 @@ def run(
 def plan(
     table: str = "all",
     scale: str = "small",
-    data: str = "data",
-    out: str | None = None,
-    results: str = "docs/results",
+    data: Path = Path("data"),
+    out: Path | None = None,
+    results: Path = Path("docs/results"),
     commands: bool = False,
     efficiency: float | None = None,
 ) -> None:
@@ -91,13 +91,12 @@ def plan(
     from hdkd_dist.paper.planning import Device, check_lines, plan_lines, planned, power_of
     from hdkd_dist.paper.queue import known_trials, studies_named
 
-    commands = cli.switch("--commands", commands)
     ledger = open_ledger(scale, data, out, results)
     studies = studies_named(table, ledger.scale)
     known_trials(ledger.scale.studies, ledger)
     trials = [trial for name in ledger.scale.studies for trial in planned(name, ledger)]
     part = EFFICIENCY if efficiency is None else efficiency
-    if not isinstance(part, int | float) or not 0 < part <= 1:
+    if not 0 < part <= 1:
         raise ValueError(f"--efficiency must be a number above 0 and up to 1, not {part!r}")
     rates = {precision: part * peak for precision, peak in PEAK_TMAC.items()}
     device = Device(f"an A100 at {part:.0%} of its peak (assumed, never measured)", rates)
@@ -112,13 +111,13 @@ def plan(
 
 
 def collect(
-    table: str = "",
+    table: str | None = None,
     scale: str = "small",
-    data: str = "data",
-    out: str | None = None,
-    results: str = "docs/results",
-    write: str | None = None,
-    claims: str | None = None,
+    data: Path = Path("data"),
+    out: Path | None = None,
+    results: Path = Path("docs/results"),
+    write: Path | None = None,
+    claims: Path | None = None,
 ) -> None:
     """Gather finished runs and write tables, claims and figures again.
 
@@ -138,8 +137,8 @@ def collect(
 
     ledger = open_ledger(scale, data, out, results)
     asked = studies_named(table, ledger.scale) if table else ()
-    folder = Path(str(write)) if write else ledger.place.out / "results"
-    page = Path(str(claims)) if claims else folder / f"{ledger.scale.name}_claims.md"
+    folder = write or ledger.place.out / "results"
+    page = claims or folder / f"{ledger.scale.name}_claims.md"
     written, pages = collecting.collect_runs(replace(ledger, results=folder), page)
     for name in asked:
         print(pages.get(name, f"\n{name}: nothing at scale {scale}"))
@@ -150,9 +149,9 @@ def task(
     number: int,
     table: str = "2",
     scale: str = "paper",
-    methods: str = "",
-    sizes: str = "",
-    seeds: str = "",
+    methods: Sequence[str] = (),
+    sizes: Sequence[str] = (),
+    seeds: Sequence[str] = (),
 ) -> None:
     """Print method, size and seed of one run of Table 1 or 2, and the number of runs.
 
@@ -168,7 +167,7 @@ def task(
     from hdkd_dist.paper.scales import scale_named
 
     runs = table_runs(
-        str(table), scale_named(str(scale)), cli.words(methods), cli.words(sizes), cli.words(seeds)
+        table, scale_named(scale), cli.words(methods), cli.words(sizes), cli.words(seeds)
     )
     if number not in range(len(runs)):
         raise ValueError(
@@ -178,14 +177,14 @@ def task(
     print(*runs[number], len(runs))
 
 
-def open_ledger(scale: str, data: str, out: str | None, results: str):
+def open_ledger(scale: str, data: Path, out: Path | None, results: Path):
     """Read what is known of a scale."""
     from hdkd_dist.paper.ledger import Ledger
     from hdkd_dist.paper.scales import scale_named
     from hdkd_dist.paper.trials import place_of
 
-    chosen = scale_named(str(scale))
-    return Ledger.read(chosen, place_of(chosen, data, out), Path(str(results)))
+    chosen = scale_named(scale)
+    return Ledger.read(chosen, place_of(chosen, data, out), results)
 
 
 def asked_part(part: str | None) -> tuple[int, int]:
@@ -197,7 +196,13 @@ def asked_part(part: str | None) -> tuple[int, int]:
     """
     if part is None and "SLURM_ARRAY_TASK_ID" in os.environ:
         names = ("ID", "MIN", "MAX", "COUNT")
-        index, first, last, parts = (int(os.environ[f"SLURM_ARRAY_TASK_{name}"]) for name in names)
+        numbers = [os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in names]
+        if not all(map(str.isdigit, numbers)):
+            raise ValueError(
+                "SLURM_ARRAY_TASK_ID is in the environment without the other variables of an array "
+                f"({', '.join(f'SLURM_ARRAY_TASK_{name}' for name in names)}): unset it"
+            )
+        index, first, last, parts = map(int, numbers)
         if (first, last) != (0, parts - 1):
             raise ValueError(
                 f"the array has {parts} task(s) between {first} and {last}, not 0 to N, which does "
@@ -207,7 +212,7 @@ def asked_part(part: str | None) -> tuple[int, int]:
         return index, parts
     if part is None:
         return 0, 1
-    i, slash, n = str(part).partition("/")
+    i, slash, n = part.partition("/")
     if not (slash and i.isdigit() and n.isdigit() and int(i) < int(n)):
         raise ValueError(f"--part must be i/n with i from 0 to n-1, not {part!r}")
     return int(i), int(n)

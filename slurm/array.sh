@@ -8,7 +8,8 @@ check_environment
 task=${SLURM_ARRAY_TASK_ID:?"this is an array: submit it with sbatch --array=0-N"}
 # shellcheck disable=SC2153  # the scripts set them
 chosen=$(python hdkd_dist/reproduce.py task --number "$task" --table "$TABLE" \
-    --methods "$METHODS" --sizes "$SIZES" --seeds "$SEEDS") || exit 2
+    ${METHODS:+--methods "$METHODS"} ${SIZES:+--sizes "$SIZES"} ${SEEDS:+--seeds "$SEEDS"}) ||
+    exit 2
 read -r method size seed combinations <<<"$chosen"
 ((SLURM_ARRAY_TASK_MAX == combinations - 1)) ||
     echo "warning: of $combinations combinations the array has those up to $SLURM_ARRAY_TASK_MAX" >&2

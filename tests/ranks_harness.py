@@ -1,7 +1,8 @@
-"""Runs a function on really spawned gloo ranks and returns what each of them returned."""
+"""Runs a function on gloo ranks, each a process of its own; returns what each of them returned."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable
@@ -13,6 +14,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from hdkd_dist.distributed.ranks import free_port
+
+# Imported once, by the process that all ranks are forked from: each would take seconds for them.
+# None of these starts a thread or computes when it is imported.
+multiprocessing.set_forkserver_preload(["torch", "deepspeed", "hdkd_dist.training.run", "pytest"])
 
 
 def _rank(
@@ -36,6 +41,7 @@ def _rank(
 def on_ranks(world_size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
     """``function(*arguments)`` on each of ``world_size`` ranks; its results, by rank."""
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_rank, (world_size, free_port(), folder, function, arguments), nprocs=world_size)
+        given = (world_size, free_port(), folder, function, arguments)
+        mp.start_processes(_rank, given, nprocs=world_size, start_method="forkserver")
         files = [Path(folder, str(rank)) for rank in range(world_size)]
         return [torch.load(file, weights_only=False) for file in files]  # of our own making

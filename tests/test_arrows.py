@@ -15,28 +15,29 @@ STANDARD = set(sys.stdlib_module_names)
 # Folder → third-party packages, folders of the house; from the lowest floor to the highest.
 MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "method": ({"torch"}, set()),
-    "models": ({"torch"}, {"cli"}),
-    "data": ({"torch", "ffcv", "numba", "numpy", "PIL"}, set()),
+    "models": ({"torch"}, {"cli", "spelling"}),
+    "data": ({"torch", "numpy", "PIL"}, set()),
+    "data/readers": ({"torch", "ffcv", "numba", "numpy", "PIL", "cv2"}, {"data"}),
     "data/preparing": (
-        {"ffcv", "numpy", "PIL", "sklearn", "scipy", "tqdm", "cv2"},
+        {"numpy", "PIL", "sklearn", "scipy", "tqdm", "cv2"},
         {"data"},
     ),
-    "config": ({"torch", "pydantic"}, {"method", "models", "data"}),
+    "config": ({"torch", "pydantic"}, {"method", "models", "data", "spelling"}),
     "distributed": ({"torch"}, {"data"}),
-    "runs": ({"torch", "safetensors"}, {"models", "data"}),
+    "runs": ({"torch", "safetensors", "matplotlib"}, {"models", "data"}),
     "inference": (
         {"torch", "numpy", "safetensors", "PIL", "onnxruntime"},
         {"models", "data", "runs", "cli"},
     ),
     "evaluation": (
         {"torch", "numpy", "matplotlib"},
-        {"inference", "models", "data", "data/preparing", "runs"},
+        {"inference", "models", "data", "data/preparing", "data/readers", "runs"},
     ),
     "training": (
         {"torch", "deepspeed", "wandb", "matplotlib", "tqdm", "safetensors"},
         {
             *{"training/checkpointing", "config", "distributed", "runs"},
-            *{"method", "models", "data", "data/preparing"},
+            *{"method", "models", "data", "data/preparing", "data/readers"},
         },
     ),
     "training/checkpointing": (
@@ -49,7 +50,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     ),
     "paper/judging": ({"numpy", "scipy"}, {"paper", "method"}),
     "reporting": (
-        {"plotly", "jinja2", "markupsafe", "pydantic", "wandb_workspaces"},
+        {"plotly", "jinja2", "markupsafe", "pydantic", "wandb", "wandb_workspaces"},
         {"runs", "method", "__version__", "cli"},
     ),
 }

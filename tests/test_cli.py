@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import configparser
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from hdkd_dist import cli
+from hdkd_dist import __version__, cli
 
 SCRIPT = """
 from __future__ import annotations
 from collections.abc import Sequence
 from hdkd_dist import cli
 def main(count: int, set: Sequence[str] = (), test: bool = True):
-    print(count, list(set), test)
+    print(count, set, test)
     if count > 3:
         raise ValueError("count is\\ntoo large")
     if count < 0:
@@ -32,7 +35,7 @@ def call(*words):
 
 def test_flags_and_repeated_settings():
     done = call("--count", "2", "--set", "a=1", "--set=b=[2, 3]", "--test", "false")
-    assert (done.returncode, done.stdout) == (0, "2 ['a=1', 'b=[2, 3]'] false\n")
+    assert (done.returncode, done.stdout) == (0, "2 ['a=1', 'b=[2, 3]'] False\n")
 
 
 def test_error_is_one_line_and_status_2():
@@ -135,21 +138,52 @@ def test_traceback_on_request(monkeypatch):
     assert "Traceback" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["--runs", "a", "b", "--out", "c"], ["--out", "c", "--runs=['a', 'b']"]),
-        (["--out", "c", "--runs=a", "b", "--runs", "1"], ["--out", "c", "--runs=['a', 'b', '1']"]),
-        (["--runs"], ["--runs=[]"]),
-        (["--run", "a", "b"], ["--run", "a", "b"]),
-    ],
-)
-def test_a_flag_that_takes_several_words(words, expected):
-    assert cli.gather(words, "--runs") == expected
+def test_missing_extra_is_one_line_that_names_it(capsys, monkeypatch):
+    def main() -> None:
+        import onnxruntime  # noqa: F401
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as if it were not installed
+    with pytest.raises(SystemExit) as stop:
+        cli.run(main, [], "export.py")
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "error: export.py needs onnxruntime, which is not installed: pip install"
+    )
+    assert "'hdkd_dist[export]'" in said
 
 
-def test_switches():
-    given = {True: True, "false": False, "True": True, False: False}
-    assert {value: cli.switch("--x", value) for value in given} == given
-    with pytest.raises(ValueError, match="--x must be true or false, not 'no'"):
-        cli.switch("--x", "no")
+def test_extras_are_those_of_the_package():
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).parents[1] / "setup.cfg")
+    imported = {"scikit-learn": "sklearn", "wandb-workspaces": "wandb_workspaces"}
+    for package, extra in cli.EXTRAS.items():
+        listed = re.findall(r"^[\w-]+", setup["options.extras_require"][extra], re.M)
+        assert package in {imported.get(name, name) for name in listed}
+
+
+def test_version_and_help_are_answered_before_anything_is_imported(capsys):
+    def main(count: int) -> None:
+        raise RuntimeError("ran")
+
+    cli.run(main, ["--version"])
+    assert capsys.readouterr().out == f"hdkd_dist {__version__}\n"
+    cli.run(main, ["--count", "x", "-h"], "count.py")
+    assert capsys.readouterr().out.startswith("usage: count.py --count N [flags]\n")
+
+
+HEAVY = {"torch", "numpy", "ffcv", "deepspeed", "pydantic"}
+
+
+def test_a_word_that_is_wrong_costs_no_heavy_import():
+    code = f"""
+import contextlib, sys
+from hdkd_dist import cli, evaluate, export, predict, report, reproduce, train
+for main in (train.main, evaluate.main, export.main, predict.main, report.main, reproduce.plan):
+    for words in (["--help"], ["--version"], ["--no_such_flag"], ["stray"]):
+        with contextlib.suppress(SystemExit):
+            cli.run(main, words)
+found = {HEAVY} & sys.modules.keys()
+assert not found, found
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)

@@ -156,7 +156,7 @@ def test_saved_outputs_are_the_networks(folder, test_outputs, test_images):
 
 
 def test_pictures_and_the_curve_of_both_networks(folder):
-    for name in ("anytime", "budgeted", "exits_taken", "reliability", "easy_and_hard"):
+    for name in ("accuracy_vs_mmac", "budgeted", "exits_taken", "reliability", "easy_and_hard"):
         assert (folder / f"runs/a/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "runs/networks/networks.png").exists()
     curve = json.loads((folder / "runs/networks/curve.json").read_text())

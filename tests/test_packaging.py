@@ -95,7 +95,18 @@ def test_the_papers_runs_can_be_planned_from_an_installed_package(call):
 def test_unknown_command_is_one_line(call):
     refused = call("hdkd-prepare", "mnist")
     assert refused.returncode == 2
-    assert refused.stderr.startswith("error: 'prepare mnist' is no command of hdkd: ")
+    assert refused.stderr == (
+        "error: 'prepare mnist' is no command of hdkd: choose one of arrays, cifar10, cifar100, "
+        "digits, imagefolder\n"
+    )
+    with pytest.raises(ValueError, match="'tain' is no command of hdkd: did you mean train"):
+        split_words(["tain", "--ds_config", "x"])
+
+
+def test_commands_that_prepare_are_listed(call):
+    listed = call("hdkd-prepare", "--help").stdout.splitlines()[2:]
+    names = [name for name in COMMANDS if name.startswith("prepare ")]
+    assert [line.split("  ")[1] for line in listed] == names
 
 
 def test_missing_extra_is_one_line(installed):
@@ -114,7 +125,9 @@ main()
         timeout=60,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("error: hdkd report needs plotly: pip install 'hdkd_dist[train]'")
+    assert done.stderr.startswith(
+        "error: hdkd-report needs plotly, which is not installed: pip install 'hdkd_dist[train]'"
+    )
 
 
 def test_every_entry_point_has_a_command_and_every_script_that_prepares_data():
@@ -123,7 +136,11 @@ def test_every_entry_point_has_a_command_and_every_script_that_prepares_data():
     scripts = re.findall(r"hdkd-(\w+) =", setup["options.entry_points"]["console_scripts"])
     names = {name.split()[0] for name in COMMANDS}
     assert {*scripts, "models"} == names
-    entry_points = {file.stem for file in (ROOT / "hdkd_dist").glob("[a-z]*.py")} - {"cli"}
+    entry_points = {file.stem for file in (ROOT / "hdkd_dist").glob("[a-z]*.py")} - {
+        "cli",
+        "flags",
+        "spelling",
+    }
     assert entry_points <= names
     prepared = {name.removeprefix("prepare ") for name in COMMANDS if name.startswith("prepare ")}
     assert prepared == {file.stem for file in (ROOT / "data_prep").glob("*.py")}

@@ -58,7 +58,7 @@ def test_default_name_and_quoted_pattern(folder, monkeypatch, capsys):
     [
         (["--runs", "runs/three"], "there is no runs/three"),
         (["--runs", "runs/one.log"], "no folder that holds metrics.jsonl among runs/one.log"),
-        (["--runs"], "no folder that holds metrics.jsonl among nothing"),
+        (["--runs"], "--runs needs a value"),
         (["--runs", "runs/one", "--out", "nowhere/page.html"], "cannot write nowhere/page.html"),
     ],
 )

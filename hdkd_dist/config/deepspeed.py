@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,28 +11,34 @@ from typing import Any
 import torch
 
 from hdkd_dist.config.settings import Settings
-from hdkd_dist.config.spelling import did_you_mean
 from hdkd_dist.data.order import BatchShare
 from hdkd_dist.method.algorithm import LookAhead
+from hdkd_dist.spelling import SETTINGS, did_you_mean
 
-# Top-level keys that a run may want; DeepSpeed ignores a key that it does not know.
+# The top-level keys that this trainer passes on. DeepSpeed ignores a key that it does not know,
+# fails at sections that it has removed (elasticity, amp, …), and some take the training over
+# (autotuning ends the process with status 0).
 KEYS = (
     "activation_checkpointing",
+    "aio",
+    "bf16",
+    "bfloat16",
     "checkpoint",
     "comms_logger",
     "communication_data_type",
     "compile",
     "csv_monitor",
+    "disable_allgather",
     "dump_state",
     "flops_profiler",
+    "fp16",
     "gradient_accumulation_steps",
     "gradient_clipping",
     "gradient_predivide_factor",
+    "log_level",
     "memory_breakdown",
     "optimizer",
     "prescale_gradients",
-    "seq_parallel_communication_data_type",
-    "sparse_gradients",
     "steps_per_print",
     "tensorboard",
     "timers",
@@ -46,18 +53,60 @@ KEYS = (
 )
 # Optimisers of its own, in any case; it takes all others from torch.optim, by their exact names.
 OWN_OPTIMIZERS = ("adagrad", "adam", "adamw", "lamb", "lion", "muadam", "muadamw", "muon", "musgd")
-SIMILAR = 0.85  # from this on a key that is not in the list is taken for a misspelt one
 
 
-def check_names(deepspeed: Mapping[str, Any], path: str | Path) -> None:
-    """Refuse what looks like a misspelt key, and optimisers and arguments that do not exist.
+def check_keys(deepspeed: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse keys that are not passed on, and values that DeepSpeed or the γ step cannot take.
 
     Raises:
-        ValueError: with the nearest known name.
+        ValueError: with the name that may be meant.
     """
     for key in sorted(deepspeed.keys() - set(KEYS)):
-        if hint := did_you_mean(key, KEYS, SIMILAR):
-            raise ValueError(f"{path}: {key} is not a key of DeepSpeed{hint}")
+        hint = did_you_mean(key, [*KEYS, *SETTINGS]) or f" (known: {', '.join(KEYS)})"
+        raise ValueError(f"{path}: {key} is not a key of DeepSpeed that is passed on{hint}")
+    printing = deepspeed.get("steps_per_print")
+    if printing is not None and (type(printing) is not int or printing < 1):
+        raise ValueError(f"{path}: steps_per_print is {printing!r} but must be a positive integer")
+    clipping = deepspeed.get("gradient_clipping")
+    if clipping is not None and not (is_number(clipping) and clipping >= 0):
+        raise ValueError(
+            f"{path}: gradient_clipping is {clipping!r} but must be a number from 0 on"
+        )
+    sent = deepspeed.get("communication_data_type")
+    if sent not in (None, "fp32"):
+        raise ValueError(
+            f"{path}: communication_data_type is {sent!r} but must be fp32: gradients that are "
+            "rounded on their way are not those that γ's derivative belongs to"
+        )
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value of JSON is a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_finite(value: Any, path: str | Path, name: str = "") -> None:
+    """Refuse numbers that are not finite, such as 1e400 and NaN, anywhere in a configuration.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            check_finite(part, path, f"{name}.{key}" if name else key)
+    elif isinstance(value, list):
+        for part in value:
+            check_finite(part, path, name)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{path}: {name} is {value} but must be a finite number")
+
+
+def check_optimizer(deepspeed: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse optimisers and arguments that do not exist, and values that torch refuses.
+
+    Raises:
+        ValueError: with the name that may be meant.
+    """
     kind, params = deepspeed["optimizer"]["type"], deepspeed["optimizer"].get("params", {})
     if str(kind).lower() in OWN_OPTIMIZERS:
         return
@@ -74,6 +123,11 @@ def check_names(deepspeed: Mapping[str, Any], path: str | Path) -> None:
             f"{path}: optimizer.params.{strays[0]} is no argument of {kind}"
             f"{did_you_mean(strays[0], arguments)} (known: {', '.join(arguments)})"
         )
+    weight = torch.nn.Parameter(torch.zeros(1, 1))
+    try:
+        known[kind]([weight], **{"lr": 1.0, **params})
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise ValueError(f"{path}: torch refuses optimizer.params of {kind}: {error}") from None
 
 
 def torch_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
@@ -91,6 +145,9 @@ def check_engine(deepspeed: Mapping[str, Any], path: str | Path) -> None:
         raise ValueError(
             f"{path}: {strays[0]} is a setting of this project: write hdkd.{strays[0]}"
         )
+    if "scheduler" in deepspeed:
+        raise ValueError(f"{path}: the schedule belongs into hdkd.schedule, not into scheduler")
+    check_keys(deepspeed, path)
     stage = subsection(deepspeed, "zero_optimization", path).get("stage", 0)
     if stage == 3:
         raise ValueError(
@@ -99,7 +156,7 @@ def check_engine(deepspeed: Mapping[str, Any], path: str | Path) -> None:
         )
     if stage not in (0, 1, 2) or not isinstance(stage, int):
         raise ValueError(f"{path}: zero_optimization.stage is {stage!r} but must be 0, 1 or 2")
-    for kind in ("bf16", "bfloat16", "fp16", "amp"):
+    for kind in ("bf16", "bfloat16", "fp16"):
         if subsection(deepspeed, kind, path).get("enabled"):
             raise ValueError(
                 f"{path}: a pure {kind} engine keeps half-precision parameters, in whose rounding "
@@ -116,14 +173,12 @@ def check_engine(deepspeed: Mapping[str, Any], path: str | Path) -> None:
     if "type" not in optimizer:
         raise ValueError(f'{path} needs DeepSpeed\'s "optimizer", such as {{"type": "SGD"}}')
     params = subsection(optimizer, "params", path)
-    check_names(deepspeed, path)
+    check_optimizer(deepspeed, path)
     if "lr" in params:
         raise ValueError(
             f"{path}: optimizer.params.lr would be ignored: the learning rate is "
             "hdkd.schedule.base_lr × train_batch_size / base_batch"
         )
-    if "scheduler" in deepspeed:
-        raise ValueError(f"{path}: the schedule belongs into hdkd.schedule, not into scheduler")
 
 
 def look_ahead_for(

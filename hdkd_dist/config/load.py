@@ -11,12 +11,13 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from hdkd_dist.config.deepspeed import check_engine, look_ahead_for, resolve_batch
+from hdkd_dist.config.deepspeed import check_engine, check_finite, look_ahead_for, resolve_batch
 from hdkd_dist.config.settings import RETIRED, ScheduleSettings, Settings
-from hdkd_dist.config.spelling import did_you_mean
 from hdkd_dist.data.order import BatchShare
+from hdkd_dist.data.paths import own_folder
 from hdkd_dist.models import spec_of
 from hdkd_dist.models.factory import import_callable
+from hdkd_dist.spelling import SETTINGS, did_you_mean
 
 SECTION = "hdkd"
 SHIPPED = Path(__file__).parents[1] / "ds_configs"  # the configurations that the package brings
@@ -30,9 +31,9 @@ def explain(error: ValidationError) -> str:
     if advice := RETIRED.get(".".join([*sections, name])):
         return f"{where} is no longer a setting: {advice[1]}"
     if fault["type"] == "extra_forbidden":
-        known = list(fields_of(sections))
-        hint = did_you_mean(name, known, similarity=0)
-        return f"{where} is not a setting{hint} (known: {', '.join(known)})"
+        beside = [".".join([SECTION, *sections, known]) for known in fields_of(sections)]
+        hint = did_you_mean(where, beside) or did_you_mean(where, all_settings())
+        return f"{where} is not a setting{hint} (known: {', '.join(fields_of(sections))})"
     if fault["type"] == "missing":
         return f"{where} is missing"
     if fault["type"] == "literal_error":
@@ -62,6 +63,17 @@ def fields_of(sections: Sequence[str]) -> Mapping[str, Any]:
     for name in sections:
         model = typing.cast(type[BaseModel], model.model_fields[name].annotation)
     return model.model_fields
+
+
+def all_settings(sections: Sequence[str] = ()) -> list[str]:
+    """List the full names of all settings below a path of sections, and DeepSpeed's keys."""
+    names: list[str] = [] if sections else list(SETTINGS)
+    for name, field in fields_of(sections).items():
+        if is_section(field.annotation):
+            names += all_settings([*sections, name])
+        else:
+            names.append(".".join([SECTION, *sections, name]))
+    return names
 
 
 def is_section(annotation: Any) -> bool:
@@ -115,7 +127,8 @@ def load_config(
         path: the JSON file, see :func:`find_config`.
         overrides: dotted keys, such as ``{"hdkd.gamma.lr": 0.01}``.
         world_size: the number of ranks, which the batch must fit.
-        epochs: replaces the schedule's, milestones and warm-up scaled along.
+        epochs: replaces the schedule's; its milestones and warm-up are scaled along, unless they
+            are among the overrides.
 
     Raises:
         ValueError: in one line, for whatever is wrong with it.
@@ -125,6 +138,7 @@ def load_config(
         overrides = {"hdkd.model.preset": None, "hdkd.model.overrides": {}, **overrides}
     for key, value in overrides.items():
         override(raw, key, value)
+    check_finite(raw, path)
     if SECTION not in raw:
         raise ValueError(f'{path} has no section "{SECTION}": see ds_configs/quickstart.json')
     section = raw.pop(SECTION)
@@ -136,11 +150,12 @@ def load_config(
         raise ValueError(f"{path}: {explain(error)}") from None
     check_network(settings, path)
     if epochs is not None:
-        schedule = scaled_schedule(settings.schedule, epochs)
+        schedule = scaled_schedule(settings.schedule, epochs, overrides)
         settings = settings.model_copy(update={"schedule": schedule})
     if settings.run.out is None:
-        out = f"runs/{Path(path).stem}-{settings.method}-seed{settings.run.seed}"
-        settings = settings.model_copy(update={"run": settings.run.model_copy(update={"out": out})})
+        named = f"runs/{Path(path).stem}-{settings.method}-seed{settings.run.seed}"
+    out = str(own_folder(named if settings.run.out is None else settings.run.out))
+    settings = settings.model_copy(update={"run": settings.run.model_copy(update={"out": out})})
     check_engine(raw, path)
     deepspeed = resolve_batch(raw, world_size, path)
     gamma = settings.gamma
@@ -195,30 +210,45 @@ def override(raw: dict[str, Any], key: str, value: Any) -> None:
 
 def parse_settings(words: Sequence[str]) -> dict[str, Any]:
     """Parse ``["hdkd.gamma.lr=0.01", …]`` to ``{"hdkd.gamma.lr": 0.01, …}``: JSON or text."""
-    settings = {}
+    settings: dict[str, Any] = {}
     for word in words:
-        key, equals, text = str(word).partition("=")
-        if not equals or not key:
+        key, equals, text = word.partition("=")
+        if not equals or not all(key.split(".")):
             raise ValueError(f"--set {word}: write it as --set section.name=value")
+        if key in settings:
+            raise ValueError(f"--set {key} is given twice: {settings[key]} and {text}")
         try:
             settings[key] = json.loads(text)
         except json.JSONDecodeError:
             settings[key] = text
+        except RecursionError:
+            raise ValueError(f"--set {key} is nested too deeply") from None
     return settings
 
 
-def scaled_schedule(schedule: ScheduleSettings, epochs: int) -> ScheduleSettings:
-    """Stretch or shrink a schedule to another number of epochs, milestones and warm-up along."""
-    if not isinstance(epochs, int) or epochs < 1:
+def scaled_schedule(
+    schedule: ScheduleSettings, epochs: int, overrides: Mapping[str, Any]
+) -> ScheduleSettings:
+    """Stretch or shrink a schedule to another number of epochs, milestones and warm-up along.
+
+    What is set by hand, among the overrides, is taken as it is.
+
+    Raises:
+        ValueError: for no positive number of epochs, and for one that is set by hand besides.
+    """
+    if epochs < 1:
         raise ValueError(f"--epochs is {epochs!r} but must be a positive integer")
+    section = f"{SECTION}.schedule"
+    by_hand = {key.removeprefix(f"{section}.") for key in overrides} | {*overrides.get(section, ())}
+    if "epochs" in by_hand:
+        raise ValueError(f"--epochs {epochs} and {section}.epochs are both given: leave out one")
     factor = epochs / schedule.epochs
-    return schedule.model_copy(
-        update={
-            "epochs": epochs,
-            "milestones": tuple(factor * milestone for milestone in schedule.milestones),
-            "warmup_epochs": factor * schedule.warmup_epochs,
-        }
-    )
+    scaled = {
+        "milestones": tuple(factor * milestone for milestone in schedule.milestones),
+        "warmup_epochs": factor * schedule.warmup_epochs,
+    }
+    kept = {name: value for name, value in scaled.items() if name not in by_hand}
+    return schedule.model_copy(update={"epochs": epochs, **kept})
 
 
 def check_network(settings: Settings, path: str | Path) -> None:

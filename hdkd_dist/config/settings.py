@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from hdkd_dist.data.streams import ReaderName
 from hdkd_dist.method.meta_objective import AverageOf
 from hdkd_dist.method.weights import METHODS, Constraint, KdShare, Pattern
 
@@ -46,9 +47,13 @@ class DataSettings(Section):
 
     path: str = "digits"  # a folder that data_prep wrote; "digits" is prepared on first use
     metaval_batch_size: Count | None = None  # None: the train batch
-    workers: Count = 1  # loader threads per rank
+    workers: Count = 1  # threads (FFCV) or processes (torch) per rank and stream
     os_cache: bool = True
     local_copy: str | None = None  # a folder on the node's own disk to read a copy from
+    reader: ReaderName = "ffcv"  # or torch's DataLoader, also where FFCV cannot be imported
+    randaugment: Annotated[int, Field(ge=0, le=30)] | None = None  # magnitude M; None: left out
+    randaugment_operations: Annotated[int, Field(ge=1, le=10)] = 2  # N
+    colour_jitter: Fraction = 0.0  # brightness, contrast and saturation change by up to this share
 
 
 class ScheduleSettings(Section):
@@ -116,7 +121,7 @@ class RunSettings(Section):
     """Output of a run, its seed, and how long it may stand still."""
 
     out: str | None = None  # None: runs/<configuration>-<method>-seed<seed>
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     log_every: Count = 20  # steps between measurements
     test: bool = True  # evaluate the test split at the end
     wandb: Literal["offline", "online", "disabled"] = "offline"

@@ -1,1 +1,1 @@
-"""Reading prepared data sets as streams with FFCV, in the hot loop."""
+"""Prepared data sets as streams in the hot loop, whatever reads them."""

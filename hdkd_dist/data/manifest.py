@@ -122,6 +122,14 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
     return manifest
 
 
+def preparing_command(folder: Path) -> str:
+    """Say how a data set of this name is prepared: images by class, unless it names another."""
+    names = ("cifar100", "cifar10", "digits")
+    script = next((name for name in names if folder.name.startswith(name)), "imagefolder")
+    source = "" if script == "digits" else " --source SOURCE"
+    return f"python data_prep/{script}.py{source} --out {folder}"
+
+
 def read_alone(folder: str | os.PathLike[str]) -> Manifest:
     """Read the manifest in ``folder``, whether its data are there or not.
 
@@ -134,9 +142,8 @@ def read_alone(folder: str | os.PathLike[str]) -> Manifest:
     if not path.is_file():
         what = f"{folder} has no {FILE_NAME}" if folder.exists() else f"{folder} does not exist"
         raise ValueError(
-            f"no prepared data set: {what}; prepare one with data_prep/cifar100.py, "
-            f"data_prep/imagefolder.py or data_prep/digits.py, e.g. "
-            f"python data_prep/digits.py --out {folder}"
+            f"no prepared data set: {what}; name the folder of one, or prepare it: "
+            f"{preparing_command(folder)}"
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant)

@@ -1,29 +1,16 @@
-"""The streams of a run, read with FFCV: training, meta-validation, and evaluation."""
+"""The streams of a run, whatever reads them: training, meta-validation, and evaluation."""
 
 from __future__ import annotations
 
 import itertools
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
-import numba
 import numpy as np
 import torch
-from ffcv.fields.basics import IntDecoder
-from ffcv.fields.rgb_image import CenterCropRGBImageDecoder, SimpleRGBImageDecoder
-from ffcv.loader import Loader, OrderOption
-from ffcv.loader.epoch_iterator import EpochIterator
-from ffcv.pipeline.operation import Operation
-from ffcv.transforms import Squeeze, ToDevice, ToTensor, ToTorchImage
-from ffcv.traversal_order.base import TraversalOrder
 from torch import Tensor
 
-from hdkd_dist.data.augment import AugmentationKey, Flip, RandomResizedCrop, Translate
-from hdkd_dist.data.beton_check import check_beton
-from hdkd_dist.data.decoding import EVALUATION_CROP
 from hdkd_dist.data.manifest import Manifest
 from hdkd_dist.data.order import (
     METAVAL,
@@ -35,71 +22,7 @@ from hdkd_dist.data.order import (
     train_order,
 )
 
-_ERROR = "_hdkd_error"
-_previous_hook = threading.excepthook
-
-
-def _hand_over(failure: threading.ExceptHookArgs) -> None:
-    """Keep a loader thread's error for :func:`raise_error` and end its queue of batches."""
-    if isinstance(failure.thread, EpochIterator):
-        setattr(failure.thread, _ERROR, failure.exc_value)
-        failure.thread.output_queue.put(None)  # FFCV's sign of the end
-    else:
-        _previous_hook(failure)
-
-
-threading.excepthook = _hand_over
-
-
-def raise_error(batches: EpochIterator, file: str) -> None:
-    """Raise what went wrong in the thread behind a pass that has ended, if anything did.
-
-    Raises:
-        RuntimeError: caused by the thread's error.
-    """
-    error = getattr(batches, _ERROR, None)
-    if error is not None:
-        raise RuntimeError(f"reading {file} failed: {error}") from error
-
-
-_run = EpochIterator.run
-
-
-def _run_on_own_device(batches: EpochIterator) -> None:
-    """Run a loader's thread on its rank's GPU: on any other it would open a context there."""
-    if torch.cuda.is_available():
-        torch.cuda.set_device(batches.current_stream.device)
-    _run(batches)
-
-
-EpochIterator.run = _run_on_own_device
-
-
-class CopyStream:
-    """Where a pass's batches are copied on a GPU, beside the stream that computes; none on a CPU.
-
-    FFCV's thread fills a buffer again when the stream that was current as the pass began has done
-    with it. Were that the computing one, the thread would wait for the network's steps, and the
-    next step for the thread.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-
-    def current(self) -> AbstractContextManager:
-        """Make it the current stream."""
-        return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
-
-    def cloned(self, views: Sequence[Tensor]) -> list[Tensor]:
-        """Copy FFCV's views of the few buffers that it fills again, for the current stream."""
-        with self.current():
-            copies = [view.clone() for view in views]
-        if self._stream is not None:
-            computing = torch.cuda.current_stream(self._stream.device)
-            computing.wait_stream(self._stream)
-            for copy in copies:
-                copy.record_stream(computing)
-        return copies
+ReaderName: TypeAlias = Literal["ffcv", "torch"]
 
 
 class MicroBatch(NamedTuple):
@@ -117,120 +40,55 @@ class MicroBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a process reads: none of it changes what the streams contain."""
+    """How a process reads: none of it changes the order, the labels or what is augmented how.
+
+    The readers' pixels are equal for images stored raw and not resized; otherwise they differ as
+    two decoders of JPEG do.
+    """
 
     device: torch.device
-    workers: int = 1  # threads; at most as many as the process has cores
-    os_cache: bool = True  # share the page cache between the ranks of a node
+    workers: int = 1  # threads or processes, as the reader has them
+    os_cache: bool = True  # FFCV: share the page cache between the ranks of a node
+    reader: ReaderName = "ffcv"  # torch's is taken where FFCV cannot be imported
 
 
-class GivenOrder(TraversalOrder):
-    """FFCV's hook for an order of ours: the samples of the pass that starts now."""
+class SplitReader(Protocol):
+    """Read one split of a prepared data set in any order, augmented or not.
 
-    samples: np.ndarray
-
-    def sample_order(self, epoch: int) -> np.ndarray:
-        """Return the order that was given last; FFCV's own count of epochs is not used."""
-        return self.samples
-
-
-class SplitReader:
-    """One split of a prepared data set, readable in any order, augmented or not.
-
-    Only one pass is under way at a time.
+    All that training and evaluation need of a reader; what the streams contain follows from it.
     """
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        split: str,
-        *,
-        image_size: int,
-        batch: int,
-        reading: ReadOptions,
-        augment: bool,
-    ):
-        path = manifest.path(split)
-        check_beton(path, manifest.splits[split])
-        self.key = AugmentationKey()
-        self.samples = manifest.splits[split].samples
-        self._device = reading.device
-        decoder = image_pipeline(manifest, image_size, self.key if augment else None)
-        with unchanged_thread_count():
-            self._loader = Loader(
-                str(path),
-                batch_size=batch,
-                # numba refuses more threads than the process may use
-                num_workers=min(reading.workers, vars(numba.config)["NUMBA_NUM_THREADS"]),
-                os_cache=reading.os_cache,
-                order=OrderOption.SEQUENTIAL,
-                drop_last=False,
-                pipelines={
-                    "image": [*decoder, ToTensor(), to_device(reading.device), ToTorchImage()],
-                    "label": number_pipeline(reading.device),
-                    "index": number_pipeline(reading.device),
-                },
-            )
-        self._order = GivenOrder(self._loader)
-        self._loader.traversal_order = self._order
+    @property
+    def samples(self) -> int:
+        """Return how many samples the split has."""
 
     def read(self, samples: np.ndarray, *, seed: int = 0, epoch: int = 0) -> Iterator[MicroBatch]:
-        """Yield the given samples in micro-batches, augmented for (seed, epoch)."""
-        self.key.set(seed, epoch)
-        self._order.samples = samples
-        self._loader.first_traversal_order = samples  # FFCV's length of a pass
-        copies = CopyStream(self._device)
-        with unchanged_thread_count(), copies.current():
-            batches = iter(self._loader)
-        try:
-            for views in batches:
-                yield MicroBatch(*copies.cloned(views))
-        finally:
-            batches.terminate_event.set()  # also where a pass is left early
-        raise_error(batches, self._loader.fname)
+        """Yield the given samples, in their order, in micro-batches on the run's device.
+
+        Augmentation, where the reader was opened with it, is a function of (seed, epoch, sample).
+        Only one pass is under way at a time; it may be left early.
+
+        Args:
+            samples: [N] positions in the split.
+            seed: of the augmentation.
+            epoch: of the augmentation.
+
+        Raises:
+            RuntimeError: naming the file, where reading it fails.
+        """
+
+    def close(self) -> None:
+        """End the threads or processes that read; nothing is read afterwards."""
 
 
-def image_pipeline(
-    manifest: Manifest, image_size: int, key: AugmentationKey | None
-) -> list[Operation]:
-    """Choose decoder and augmentations for images of ``image_size``; no ``key``, no augmentation.
-
-    Raises:
-        ValueError: if the data set's images all have another size.
-    """
+def check_image_size(manifest: Manifest, image_size: int) -> None:
+    """Raise ``ValueError`` where all images have one size, and it is not the network's."""
     stored_size = manifest.image["size"]
     if stored_size not in (None, image_size):
         raise ValueError(
             f"the network takes images of {image_size} px but those in {manifest.folder} have "
             f"{stored_size}: choose another preset or set hdkd.model.overrides.input_size"
         )
-    if key is None:
-        if stored_size is None:
-            return [CenterCropRGBImageDecoder((image_size, image_size), EVALUATION_CROP)]
-        return [SimpleRGBImageDecoder()]
-    augmentation = manifest.augmentation
-    operations: list[Operation] = [
-        RandomResizedCrop(key, image_size) if stored_size is None else SimpleRGBImageDecoder()
-    ]
-    if augmentation.get("translate"):
-        operations.append(Translate(key, augmentation["translate"]))
-    if augmentation.get("flip"):
-        operations.append(Flip(key))
-    return operations
-
-
-def number_pipeline(device: torch.device) -> list[Operation]:
-    """Labels and indices: [B] int64 on the device."""
-    return [IntDecoder(), ToTensor(), Squeeze(1), to_device(device)]
-
-
-def to_device(device: torch.device) -> Operation:
-    """Copy to the device, waited for by the loader's thread.
-
-    FFCV decodes into a host buffer again without asking whether an asynchronous copy from it has
-    run: with many micro-batches queued on a GPU, images would be overwritten on their way.
-    """
-    return ToDevice(device, non_blocking=False)
 
 
 def train_epoch(
@@ -273,13 +131,3 @@ def in_steps(batches: Iterator[MicroBatch], accumulation: int) -> Iterator[list[
     """Group micro-batches into steps of ``accumulation``; ends when they do."""
     while step := list(itertools.islice(batches, accumulation)):
         yield step
-
-
-@contextmanager
-def unchanged_thread_count() -> Iterator[None]:
-    """FFCV sets torch's number of threads to its own number of workers; undo that."""
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

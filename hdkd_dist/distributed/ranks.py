@@ -6,7 +6,7 @@ import math
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
@@ -18,6 +18,9 @@ from torch import Tensor
 
 Value = TypeVar("Value")
 
+# What a launcher tells each process. Of itself MASTER_ADDR or MASTER_PORT starts nothing.
+PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+LAUNCHED = (*PLACE, "MASTER_ADDR", "MASTER_PORT")
 # Preparing and copying data may take a rank hours; the watchdog sees to ranks that hang.
 PATIENCE = timedelta(days=7)
 
@@ -42,21 +45,60 @@ def local_world_size() -> int:
     return int(os.environ.get("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", world_size())))
 
 
+def planned_world_size(environment: Mapping[str, str]) -> int:
+    """Return the number of ranks that a check is for: WORLD_SIZE, by default one.
+
+    Raises:
+        ValueError: for no positive whole number.
+    """
+    text = environment.get("WORLD_SIZE", "1")
+    if not whole(text) or int(text) < 1:
+        raise ValueError(f"WORLD_SIZE is {text!r} but must be the number of ranks: set or unset it")
+    return int(text)
+
+
+def is_launched(environment: Mapping[str, str]) -> bool:
+    """Tell whether a launcher has started this process, which then has all of its variables.
+
+    Raises:
+        ValueError: where only some are set, left over from elsewhere, or are no ranks; and if a
+            launcher has started several processes and not told them their ranks: each would train
+            alone.
+    """
+    given = [name for name in PLACE if name in environment]
+    missing = [name for name in LAUNCHED if not environment.get(name)]
+    if given and missing:
+        raise ValueError(
+            f"the environment has {', '.join(given)} and no value for "
+            f"{', '.join(missing)}: a launcher sets {', '.join(LAUNCHED)}; to train without one, "
+            f"unset {' '.join(given)}"
+        )
+    for variable in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
+        tasks = environment.get(variable, "1")
+        if not given and tasks != "1":
+            raise ValueError(
+                f"{variable} is {tasks} but RANK is not set: each task needs {', '.join(LAUNCHED)}"
+            )
+    numbers = [environment[name] for name in given]
+    if numbers and not (all(map(whole, numbers)) and int(numbers[0]) < int(numbers[2])):
+        told = ", ".join(f"{name}={environment[name]}" for name in given)
+        raise ValueError(f"the launcher's variables are no ranks, from 0 to WORLD_SIZE - 1: {told}")
+    return bool(given)
+
+
+def whole(text: str) -> bool:
+    """Tell whether a text is a whole number from 0 on."""
+    return text.isascii() and text.isdigit()
+
+
 def complete_environment() -> None:
     """Let a run start without a launcher, as a single rank: ``python hdkd_dist/train.py``.
 
     Raises:
-        ValueError: if a launcher has started several processes and not told them their ranks;
-            each would train alone.
+        ValueError: for an environment that :func:`is_launched` refuses.
     """
-    if "RANK" in os.environ:
+    if is_launched(os.environ):
         return
-    for variable in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
-        if int(os.environ.get(variable, 1)) > 1:
-            raise ValueError(
-                f"{variable} is {os.environ[variable]} but RANK is not set: each task needs RANK, "
-                "LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT"
-            )
     alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
     os.environ.update(alone, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
 

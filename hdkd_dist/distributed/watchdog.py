@@ -86,12 +86,12 @@ class ProgressMark:
     def reading(self, batches: Iterator[Item]) -> Iterator[Item]:
         """Yield the same batches; note when they are waited for and when they are worked on."""
         while True:
-            self.move("reading data")
+            self.move("reading data" if self.step else "compiling the loader")
             try:
                 batch = next(batches)
             except StopIteration:
                 return
-            self.move("computing")
+            self.move("computing" if self.step else "computing the first step")
             yield batch
 
 
@@ -100,7 +100,7 @@ ROUND = 1.0  # seconds between two reports
 LINGER = 3  # rounds for which rank 0 keeps a verdict readable; failures of the store in a row
 VERDICT = "verdict"
 BROKEN = ("gloo", "nccl", "connection", "closed by peer", "broken pipe", "timed out")
-UNTIMED = ("preparing", "finishing")  # activities that may take hours
+UNTIMED = ("preparing", "finishing")  # activities begin so that may take hours
 
 
 @dataclass
@@ -229,7 +229,7 @@ class Watchdog:
         least = min(report.count for report in self._reports)
         slowest = [rank for rank, report in enumerate(self._reports) if report.count == least]
         first = self._reports[slowest[0]]
-        if first.activity in UNTIMED or first.still * self.round <= self.timeout:
+        if first.activity.startswith(UNTIMED) or first.still * self.round <= self.timeout:
             return
         everyone = len(slowest) == len(self._reports) > 1
         who = "every rank" if everyone else ", ".join(map(self._name, slowest))

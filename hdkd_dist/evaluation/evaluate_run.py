@@ -1,4 +1,4 @@
-"""Evaluating finished runs: their splits are read with FFCV, their folders get the results."""
+"""Evaluating finished runs: their splits are read as in training, their folders get the results."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from hdkd_dist.data.manifest import (
 )
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.data.preparing.workers import progress_bar
+from hdkd_dist.data.readers.opening import open_split
 from hdkd_dist.data.streams import ReadOptions, SplitReader, evaluation_pass
 from hdkd_dist.evaluation import figures
 from hdkd_dist.evaluation.figures import draw_easy_and_hard
@@ -42,6 +43,7 @@ from hdkd_dist.inference.torch_stages import TorchStages, fold_where_equal
 from hdkd_dist.models import exit_costs, network_name, spec_of
 from hdkd_dist.runs.folder import FIGURES, LOGITS, RESULTS
 from hdkd_dist.runs.network import load_network, read_run, trained_on
+from hdkd_dist.runs.pictures import draw_accuracy
 from hdkd_dist.runs.results import Results, budget_table, read_results, table, update_results
 
 SPLITS = {"validation": "metaval", "test": "test"}
@@ -187,13 +189,12 @@ class EvaluationData:
         Readers are cached: dropping one during a numba compilation prints a traceback.
         """
         if split not in self._readers:
-            self._readers[split] = SplitReader(
+            self._readers[split] = open_split(
                 self.manifest,
                 split,
                 image_size=self.image_size,
                 batch=self.batch,
                 reading=self.reading,
-                augment=False,
             )
         return self._readers[split]
 
@@ -238,7 +239,8 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
     model = config["hdkd"]["model"]
     image_size = spec_of(model).input_size
     trained = (trained_on(folder) or manifest).image
-    reading = ReadOptions(device, options.workers)
+    reader = config["hdkd"]["data"].get("reader", "ffcv")  # older runs do not say
+    reading = ReadOptions(device, options.workers, reader=reader)
     data = EvaluationData(manifest, trained, image_size, options.batch, reading)
     outputs = {name: data.outputs(network, split) for name, split in SPLITS.items()}
     if EXTRA in manifest.splits:
@@ -257,7 +259,7 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
             for name, each in outputs.items():
                 save_outputs(each, folder / LOGITS / f"{name}.safetensors")
         update_results(folder, results)
-        title = f"{network_name(model)} on {manifest.name}"
+        title = f"{config['hdkd']['method']}, {network_name(model)} on {manifest.name}"
         drawn = draw_evaluation(folder / FIGURES, title, evaluation, results, data)
     print(f"{folder}, {manifest.name}")
     print(table(results["exits"]))
@@ -271,12 +273,13 @@ def draw_evaluation(
     folder: Path, title: str, evaluation: Evaluation, results: Results, data: EvaluationData
 ) -> list[Path]:
     """Draw a network's pictures; returns the files."""
-    names = ("anytime", "budgeted", "exits_taken", "reliability", "easy_and_hard")
+    names = ("accuracy_vs_mmac", "budgeted", "exits_taken", "reliability", "easy_and_hard")
     anytime, budgeted, taken, reliability, grid = (folder / f"{name}.png" for name in names)
-    figures.draw_anytime(results["exits"], title, anytime)
+    images = evaluation.test.top1.shape[1]
+    draw_accuracy(results["exits"], images, title, anytime)  # instead of the one from training
     figures.draw_budgeted(results, evaluation.test, title, budgeted)
-    figures.draw_exits_taken(results["budgeted"], taken)
-    figures.draw_reliability(evaluation, reliability)
+    figures.draw_exits_taken(results["budgeted"], title, taken)
+    figures.draw_reliability(evaluation, title, reliability)
     drawn = [anytime, budgeted, taken, reliability]
     rows = results["budgeted"]
     if draw_easy_and_hard(

@@ -2,99 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
 
-import matplotlib
 import torch
 from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from hdkd_dist.evaluation.measures import Evaluation
-from hdkd_dist.evaluation.thresholds import SEARCHES
 from hdkd_dist.inference.confidence import Judged, judge, reliability
 from hdkd_dist.inference.scoring import exits_taken, oracle
+from hdkd_dist.runs.pictures import (
+    ACCURACY,
+    COST,
+    Rows,
+    band,
+    column,
+    drawing,
+    half_width,
+    interval_label,
+)
 from hdkd_dist.runs.results import BudgetRow, Results
 
-matplotlib.use("Agg")  # no display is needed
-
-
-COST = "multiply-adds per image (millions)"
-ACCURACY = "top-1 accuracy (%)"
 FEWEST = 20  # images in a bin of the reliability diagram that is drawn
-TICKS = [0, 0.5, 1]
-STYLE: Any = {  # matplotlib's stubs want its settings' names as literals
-    "font.size": 9,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.alpha": 0.3,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
-}
-
-Rows = Sequence[Mapping[str, Any]]
-
-
-@contextmanager
-def drawing(file: Path, width: float, height: float, **grid: Any) -> Iterator[tuple[Figure, Any]]:
-    """Give a figure with axes and save it at the end; sizes in inches."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(width, height), **grid)
-        yield figure, axes
-        figure.savefig(file, dpi=200)
-        plt.close(figure)
-
-
-def column(rows: Rows, key: str) -> list[Any]:
-    """Return one value of every row."""
-    return [row[key] for row in rows]
-
-
-def draw_anytime(exits: Rows, title: str, file: Path) -> None:
-    """Draw the accuracy of every exit against the multiply-adds it takes to reach it."""
-    with drawing(file, 5, 3.4) as (_, axes):
-        axes.plot(column(exits, "mmac"), column(exits, "top1"), "o-", label="test")
-        axes.plot(column(exits, "mmac"), column(exits, "val_top1"), "s--", label="validation", ms=4)
-        for row in exits:
-            place = (row["mmac"], min(row["top1"], row["val_top1"]))
-            axes.annotate(f"exit {row['exit']}", place, (4, -12), textcoords="offset points")
-        axes.margins(x=0.12, y=0.15)
-        axes.set(xlabel=COST, ylabel=ACCURACY, title=title)
-        axes.legend()
 
 
 def draw_budgeted(results: Results, test: Judged, title: str, file: Path) -> None:
-    """Draw accuracy under a budget: both searches, the single exits, and the ideal early exit."""
-    exits = results["exits"]
-    ideal_cost, ideal_top1 = (line.tolist() for line in oracle(test.top1, column(exits, "mmac")))
-    costs, single = column(exits, "mmac"), column(exits, "top1")
-    with drawing(file, 5.4, 4.4) as (figure, axes):
+    """Draw accuracy under a budget beside the single exits and the ideal early exit.
+
+    The ideal, which would know for each image the first exit that is right, may leave the picture
+    at the top: it must not press the rest together.
+    """
+    exits, rows = results["exits"], results["budgeted"]
+    costs, images = column(exits, "mmac"), test.top1.shape[1]
+    spent, accuracy = column(rows, "mmac"), column(rows, "top1")
+    noise = [half_width(each, images) for each in accuracy]
+    ideal_cost, ideal_top1 = (line.tolist() for line in oracle(test.top1, costs))
+    with drawing(file, 5.4, 4) as (figure, axes):
+        axes.plot(spent, accuracy, "C0-", label="early exit")
+        axes.fill_between(
+            spent,
+            *band(accuracy, noise),
+            color="C0",
+            alpha=0.12,
+            lw=0,
+            label=interval_label(images),
+        )
+        axes.plot(costs, column(exits, "top1"), "o-", color="C3", lw=1, label="single exits")
+        bottom, top = axes.get_ylim()
         ideal = [*ideal_cost, costs[-1]], [*ideal_top1, ideal_top1[-1]]
         axes.plot(*ideal, ":", color="0.3", label="ideal early exit (oracle)")
-        used = results["search"]["default"]
-        others = [name for name in SEARCHES if name != used]
-        keys = {used: "budgeted", **{name: f"budgeted_{name}" for name in others}}
-        for (name, key), line in zip(keys.items(), ("C0-", "C1--"), strict=True):
-            rows = cast(Mapping[str, Rows], results)[key]
-            axes.plot(column(rows, "mmac"), column(rows, "top1"), line, label=f"{name} search")
-        rows = results["budgeted"]
-        noise = [1.96 * (p * (100 - p) / test.top1.shape[1]) ** 0.5 for p in column(rows, "top1")]
-        low, high = ([r["top1"] + s * n for r, n in zip(rows, noise, strict=True)] for s in (-1, 1))
-        axes.fill_between(
-            column(rows, "mmac"), low, high, color="C0", alpha=0.12, lw=0, label="95 % interval"
-        )
-        axes.plot(costs, single, "o-", color="C3", lw=1, label="single exits")
+        axes.set_ylim(bottom, min(axes.get_ylim()[1], top + 0.25 * (top - bottom)))
         axes.set(xlabel=COST, ylabel=ACCURACY, title=title)
-        figure.legend(loc="outside lower center", ncols=3)  # the ideal fills the axes' top
+        figure.legend(loc="outside lower center", ncols=2)
 
 
-def draw_exits_taken(rows: Rows, file: Path) -> None:
+def draw_exits_taken(rows: Rows, title: str, file: Path) -> None:
     """Draw where the test images leave, for some budgets."""
     shown = list(rows)[4::4][:9]
     with drawing(file, 5.4, 3.4) as (figure, axes):
@@ -106,14 +69,16 @@ def draw_exits_taken(rows: Rows, file: Path) -> None:
             share = [100 * row["shares"][k] for row in shown]
             axes.bar(places, share, 0.75, bottom=below, color=colors[k], label=f"exit {k + 1}")
             below = [b + s for b, s in zip(below, share, strict=True)]
-        axes.set_xticks(places, [f"{row['budget_mmac']:.3g}" for row in shown])
+        decimals = 2 if shown[0]["budget_mmac"] < 10 else 0
+        axes.set_xticks(places, [f"{row['budget_mmac']:.{decimals}f}" for row in shown])
         axes.grid(axis="x", visible=False)
         axes.set(xlabel="budget: " + COST, ylabel="test images that leave (%)", ylim=(0, 100))
+        axes.set_title(title)
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(handles[::-1], labels[::-1], loc="outside right center")
 
 
-def draw_reliability(evaluation: Evaluation, file: Path) -> None:
+def draw_reliability(evaluation: Evaluation, title: str, file: Path) -> None:
     """Draw accuracy against confidence on test images, before and after calibration."""
     outputs, fitted = evaluation.outputs["test"], evaluation.fitted
     exits = len(fitted)
@@ -124,9 +89,10 @@ def draw_reliability(evaluation: Evaluation, file: Path) -> None:
         ("calibrated", fitted, "C0", "o-"),
     )
     with drawing(
-        file, 2.1 * columns + 0.4, 2.4 * rows + 0.2, nrows=rows, ncols=columns, squeeze=False,
+        file, 2.1 * columns + 0.4, 2.4 * rows + 0.4, nrows=rows, ncols=columns, squeeze=False,
         sharex=True, sharey=True,
     ) as (figure, axes):  # fmt: skip
+        lowest = 1.0
         for name, temperatures, color, style in kinds:
             judged = judge(outputs, temperatures, temperatures)
             for k, (place, *split) in enumerate(
@@ -134,20 +100,23 @@ def draw_reliability(evaluation: Evaluation, file: Path) -> None:
             ):
                 found = reliability(*split)
                 many = found.share * len(split[0]) >= FEWEST  # the others are noise
-                place.plot(
-                    found.confidence[many], found.accuracy[many], style, color=color, ms=3, lw=1.2
-                )
+                drawn = found.confidence[many], found.accuracy[many]
+                lowest = min([lowest, *(float(each.min()) for each in drawn if len(each))])
+                place.plot(*drawn, style, color=color, ms=3, lw=1.2, clip_on=False)
                 text = f"{name}: ECE {100 * found.error:.1f} %"
                 place.text(0.03, 0.97 - 0.09 * (name == "calibrated"), text, color=color,
                            transform=place.transAxes, va="top", fontsize=7.5)  # fmt: skip
                 place.set_title(f"exit {k + 1}, T = {fitted[k]:.2f}", fontsize=9)
+        start = 0.5 if lowest > 0.55 else 0.0  # nothing is below: show the rest at twice the size
+        ticks, limits = [start, (1 + start) / 2, 1], (start, 1)
         for place in axes.flat:
             place.plot([0, 1], [0, 1], color="0.6", lw=0.8, zorder=0)
-            place.set(aspect="equal", xlim=(0, 1), ylim=(0, 1), xticks=TICKS, yticks=TICKS)
+            place.set(aspect="equal", xlim=limits, ylim=limits, xticks=ticks, yticks=ticks)
         for place in list(axes.flat)[exits:]:
             place.set_visible(False)
         figure.supxlabel("mean confidence", fontsize=9)
         figure.supylabel("accuracy", fontsize=9)
+        figure.suptitle(title, fontsize=10)
 
 
 def draw_networks(networks: Mapping[str, Rows], best: Rows, title: str, file: Path) -> None:
@@ -231,7 +200,8 @@ def draw_easy_and_hard(
     places = [place for _, easy, hard in chosen for place in (*easy, *hard)]
     images = images_at([int(indices[place]) for place in places])
     grid = {"nrows": 2 * EACH, "ncols": len(chosen), "squeeze": False}
-    with drawing(file, 0.95 * len(chosen) + 0.5, 0.95 * 2 * EACH + 0.5, **grid) as (figure, axes):
+    width = max(0.95 * len(chosen) + 0.5, 3.4)  # the title's, at least
+    with drawing(file, width, 0.95 * 2 * EACH + 0.5, **grid) as (figure, axes):
         for number, image in enumerate(images):
             column, line = divmod(number, 2 * EACH)
             place = axes[line, column]
@@ -243,8 +213,8 @@ def draw_easy_and_hard(
         for column, (label, _, _) in enumerate(chosen):
             axes[0, column].set_title(classes[label].replace("_", " "), fontsize=8)
         last = len(evaluation.costs.mmac)
-        for line, text in ((0, "leave at exit 1"), (EACH, f"leave at exit {last}")):
-            axes[line, 0].set_ylabel(text, fontsize=8, loc="top" if EACH == 1 else "center")
+        for line in range(2 * EACH):
+            axes[line, 0].set_ylabel(f"leaves at\nexit {1 if line < EACH else last}", fontsize=8)
         figure.suptitle(
             f"budget {row['budget_mmac']:.3g} million multiply-adds per image", fontsize=9
         )

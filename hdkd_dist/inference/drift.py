@@ -211,7 +211,9 @@ def compare_cost(taken: np.ndarray, costs: Sequence[float], reference: Reference
     return Cost(mean, mean - margin, mean + margin, reference.budget_mmac, holds)
 
 
-def main(model: str, live: str, budget_mmac: float | None = None, exit: int | None = None) -> None:
+def main(
+    model: Path, live: Path, budget_mmac: float | None = None, exit: int | None = None
+) -> None:
     """Compare live answers with the export: exits, confidences, cost; JSON on stdout.
 
     The status is 1 if something has changed or the budget no longer holds.
@@ -222,8 +224,8 @@ def main(model: str, live: str, budget_mmac: float | None = None, exit: int | No
         budget_mmac: of the policy, where the lines have no summary.
         exit: likewise, of a fixed exit.
     """
-    exported = load_exported(str(model))
-    answers = read_live(Path(str(live)), len(exported.exits))
+    exported = load_exported(model)
+    answers = read_live(live, len(exported.exits))
     if budget_mmac is not None:
         thresholds = for_budget(exported, budget_mmac)
     elif exit is not None:

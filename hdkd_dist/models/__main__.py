@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from json import dumps
-
-import torch
+from typing import TYPE_CHECKING
 
 from hdkd_dist import cli
-from hdkd_dist.models.costs import ExitCosts, exit_costs
-from hdkd_dist.models.presets import PRESETS, build
+
+if TYPE_CHECKING:
+    from hdkd_dist.models.costs import ExitCosts
 
 
 def main(json: bool = False) -> None:
@@ -18,6 +18,8 @@ def main(json: bool = False) -> None:
     Args:
         json: print one JSON object, preset → {"mmac": [...], "params": [...]}, and no table.
     """
+    from hdkd_dist.models.presets import PRESETS
+
     costs = {name: preset_costs(name) for name in PRESETS}
     if json:
         print(dumps({name: dataclasses.asdict(cost) for name, cost in costs.items()}))
@@ -27,6 +29,11 @@ def main(json: bool = False) -> None:
 
 def preset_costs(name: str) -> ExitCosts:
     """Count the costs of a preset, for its own input size and number of classes."""
+    import torch
+
+    from hdkd_dist.models.costs import exit_costs
+    from hdkd_dist.models.presets import PRESETS, build
+
     with torch.device("meta"):
         network = build(name)
     return exit_costs(network, PRESETS[name].input_size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from hdkd_dist.models.network import check_exits
+from hdkd_dist.spelling import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,12 @@ def import_callable(path: str, what: str) -> Callable[..., Any]:
 
 
 def require_known(name: str, known: Iterable[str], what: str) -> None:
-    """Refuse a name that is none of ``known``, with the nearest of them.
+    """Refuse a name that is none of ``known``, with what may be meant.
 
     Raises:
         ValueError: naming ``what`` it should be.
     """
     known = list(known)
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0)
-        hint = f"; the nearest known name is {near[0]!r}" if near else ""
+        hint = did_you_mean(str(name), known) or f" (known: {', '.join(known)})"
         raise ValueError(f"unknown {what} {name!r}{hint}")

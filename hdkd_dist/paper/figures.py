@@ -17,10 +17,14 @@ from hdkd_dist.evaluation.measures import best_of_networks
 from hdkd_dist.paper.records import Record, nested
 from hdkd_dist.paper.studies import Row
 from hdkd_dist.runs import names
+from hdkd_dist.runs.pictures import band
 
 
 def draw_gamma_over_seeds(runs: Sequence[Record], title: str, file: Path) -> Path:
-    """Draw each entry of γ over the steps, a line per seed; panels: the students, and Σγ/Σγ₀."""
+    """Draw each entry of γ over the steps, a line per seed; panels: the students, and Σγ/Σγ₀.
+
+    The students' panels have one scale, so that growth can be compared.
+    """
     entries = names.losses(names.GAMMA, runs[0].curve[0])
     students = sorted({student for _, student in entries.values()})
     figure, panels = plt.subplots(
@@ -38,6 +42,8 @@ def draw_gamma_over_seeds(runs: Sequence[Record], title: str, file: Path) -> Pat
                     linewidth=1,
                     label=names.display(name) if run is runs[0] else None,
                 )
+        if axes is not panels[0]:
+            axes.sharey(panels[0])
         axes.set_title(f"losses of exit {student}", fontsize=10)
         axes.legend(fontsize=7)
     for run in runs:
@@ -62,6 +68,7 @@ class Curve:
         budgets: allowed mean cost of an image in millions of multiply-adds, rising.
         mmac: what is spent of each.
         top5: test accuracy in percent, at each.
+        spread: its standard deviation over seeds, at each; 0 for a single seed.
     """
 
     data: str
@@ -70,6 +77,7 @@ class Curve:
     budgets: Sequence[float]
     mmac: Sequence[float]
     top5: Sequence[float]
+    spread: Sequence[float]
 
     def at(self, budget: float) -> float:
         """Read off the accuracy, between two budgets by a straight line."""
@@ -100,11 +108,16 @@ def budget_curves(rows: Sequence[Row], records: Mapping[str, Record]) -> list[Cu
             if len(tables) == len(runs):
                 chosen.append(best_of_networks(tables, by="val_top5"))
         if chosen:
-            means = (
-                [statistics.fmean(row[key] for row in at) for at in zip(*chosen, strict=True)]
+            at_budget = list(zip(*chosen, strict=True))
+            budgets, mmac, top5 = (
+                [statistics.fmean(row[key] for row in rows_of_seeds) for rows_of_seeds in at_budget]
                 for key in ("budget_mmac", "mmac", "top5")
             )
-            found.append(Curve(data, method, len(chosen), *means))
+            spread = [
+                statistics.stdev(row["top5"] for row in rows_of_seeds) if len(chosen) > 1 else 0.0
+                for rows_of_seeds in at_budget
+            ]
+            found.append(Curve(data, method, len(chosen), budgets, mmac, top5, spread))
     return found
 
 
@@ -112,10 +125,15 @@ def draw_budgeted(curves: Sequence[Curve], file: Path) -> Path:
     """Draw test accuracy against the mean cost of an image, of one data set: Figure 2."""
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for curve in curves:
-        axes.plot(curve.mmac, curve.top5, label=f"{curve.method} ({curve.seeds})")
+        (line,) = axes.plot(curve.mmac, curve.top5, label=f"{curve.method} ({curve.seeds})")
+        edges = band(curve.top5, curve.spread)
+        axes.fill_between(curve.mmac, *edges, color=line.get_color(), alpha=0.12, lw=0)
     axes.set_xlabel("multiply-adds per image (millions)")
     axes.set_ylabel("test top-5 (%)")
-    axes.set_title(f"{curves[0].data}: accuracy under a budget (in brackets: seeds)")
+    axes.set_title(
+        f"{curves[0].data}: accuracy under a budget (bands: ± 1 sd of the seeds in brackets)",
+        fontsize=10,
+    )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower right")
     return save(figure, file)

@@ -13,14 +13,13 @@ from hdkd_dist.paper.trials import Trial
 from hdkd_dist.paper.tuning import STAGES, Untuned, Validation, chosen, stage_trials
 
 
-def studies_named(table: object, scale: Scale) -> tuple[str, ...]:
+def studies_named(table: str, scale: Scale) -> tuple[str, ...]:
     """Return the studies that ``--table`` asks for: one, several separated by commas, or all.
 
     Raises:
         ValueError: for one that the scale has not.
     """
-    words = table if isinstance(table, tuple | list) else str(table).split(",")  # fire gives both
-    names = scale.studies if list(words) == ["all"] else tuple(map(str, words))
+    names = scale.studies if table == "all" else tuple(table.split(","))
     if unknown := [name for name in names if name not in scale.studies]:
         raise ValueError(
             f"--table must be among {', '.join(scale.studies)} at scale {scale.name}, or all, not "
@@ -106,6 +105,8 @@ def table_runs(
         raise ValueError(f"--table must be 1 or 2 and exist at scale {scale.name}, not {table!r}")
     if unknown := [name for name in methods if name not in METHODS]:
         raise ValueError(f"unknown method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    if unknown := [seed for seed in seeds if not seed.isdigit()]:
+        raise ValueError(f"--seeds must be whole numbers, not {unknown[0]!r}")
     bench = scale.benches[benches[table]]
     chosen = tuple(int(size) if size.isdigit() else size for size in sizes) or bench.sizes
     return [

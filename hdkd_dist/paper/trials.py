@@ -102,7 +102,7 @@ def same_steps(bench: Bench, size: Size) -> Setting:
     batch = raw["train_batch_size"]
     own, whole = (bench.train_images(each) // batch for each in (size, bench.same_steps_as))
     schedule = ScheduleSettings.model_validate(raw["hdkd"]["schedule"])
-    stretched = scaled_schedule(schedule, round(schedule.epochs * whole / own))
+    stretched = scaled_schedule(schedule, round(schedule.epochs * whole / own), {})
     return {
         f"hdkd.schedule.{name}": value
         for name, value in stretched.model_dump(mode="json").items()
@@ -127,6 +127,12 @@ _NEUTRAL: dict[str, dict[str, Any]] = {
         "input_size": None,
         "init_from": None,
         "ema_decay": None,
+    },
+    "data": {
+        "reader": "ffcv",
+        "randaugment": None,
+        "randaugment_operations": 2,
+        "colour_jitter": 0.0,
     },
     "schedule": {"kind": "steps", "warmup_start": None},
     "loss": {"teachers": None, "label_smoothing": 0.0, "terms": {}},
@@ -192,9 +198,9 @@ class Folders:
         return self.out / "sources" / source.name
 
 
-def place_of(scale: Scale, data: str, out: str | None) -> Folders:
+def place_of(scale: Scale, data: Path, out: Path | None) -> Folders:
     """Return the command line's folders."""
-    return Folders(Path(str(data)), Path(str(out or f"runs/{scale.name}")))
+    return Folders(data, out or Path("runs", scale.name))
 
 
 def train_words(trial: Trial, place: Folders, taken: Mapping[str, Any] | None = None) -> list[str]:

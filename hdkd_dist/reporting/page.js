@@ -3,7 +3,9 @@
 // Colours follow the page's, which follow the reader's light or dark mode.
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-function themed(figure) {
+const NARROW = 600; // pixels, below which a legend at the side would leave no room for its chart
+
+function themed(figure, width) {
   const axis = { gridcolor: color("--line"), linecolor: color("--line"), tickcolor: color("--line") };
   const layout = {
     ...figure.layout,
@@ -16,6 +18,9 @@ function themed(figure) {
       bgcolor: color("--card"), bordercolor: color("--line"), font: { color: color("--ink") },
     },
   };
+  if (width < NARROW) {
+    layout.legend = { ...layout.legend, orientation: "h", x: 0, y: -0.32, yanchor: "top" };
+  }
   for (const name of Object.keys(layout)) {
     if (/^[xy]axis/.test(name)) layout[name] = { ...layout[name], ...axis };
   }
@@ -29,7 +34,7 @@ function themed(figure) {
 }
 
 function draw(place) {
-  const figure = themed(place.figure);
+  const figure = themed(place.figure, place.clientWidth);
   return Plotly.react(place, figure.data, figure.layout, {
     responsive: true, displaylogo: false,
     modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],

@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from hdkd_dist import __version__
 from hdkd_dist.reporting.comparison import figures_of, figures_of_run, points_per_run
+from hdkd_dist.reporting.evaluated import MeanOverSeeds, evaluation_charts, means_over_seeds
 from hdkd_dist.reporting.runs import RecordedRun, comparable, differences
 
 OPEN_RUNS = 3  # with more, the charts of single runs are folded away
@@ -28,6 +29,14 @@ class Chart:
     figure: Markup  # JSON, safe inside a script element
     height: int  # pixels, at least
     wide: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What compares the runs of one network on one data set."""
+
+    means: Sequence[MeanOverSeeds]
+    charts: Sequence[Chart]
 
 
 def render(runs: Sequence[RecordedRun]) -> str:
@@ -46,10 +55,15 @@ def render(runs: Sequence[RecordedRun]) -> str:
         num_exits=max(run.num_exits for run in runs),
         differences=differences(runs),
         comparisons={
-            title: charts(figures_of(members, points), wide=("per exit",))
+            title: Comparison(
+                means_over_seeds(members),
+                charts(
+                    [*figures_of(members, points), *evaluation_charts(members)], wide=("per exit",)
+                ),
+            )
             for title, members in comparable(runs).items()
         },
-        single=[charts(figures_of_run(run, points)) for run in runs],
+        single=[charts([*figures_of_run(run, points), *evaluation_charts([run])]) for run in runs],
         unfold=len(runs) <= OPEN_RUNS,
         points=points,
         version=__version__,

@@ -12,11 +12,20 @@ from statistics import median
 from typing import Any, Literal, cast
 
 from hdkd_dist.method.weights import METHODS
-from hdkd_dist.reporting.structure import config_fault, is_measured, read_object, results_fault
+from hdkd_dist.reporting.structure import (
+    RecordedCalibration,
+    RecordedErrors,
+    RecordedPolicy,
+    config_fault,
+    is_measured,
+    read_object,
+    results_fault,
+)
 from hdkd_dist.runs import names
 from hdkd_dist.runs.folder import CONFIG, METRICS, RESULTS
 from hdkd_dist.runs.metrics import read_events
 from hdkd_dist.runs.results import Results
+from hdkd_dist.runs.schema import first_fault
 
 Event = Mapping[str, Any]
 UNKNOWN = "?"
@@ -101,6 +110,20 @@ class RecordedRun:
     def mmac(self) -> list[float]:
         """Return millions of multiply-adds up to each exit; empty before the end."""
         return [row["mmac"] for row in self.results.get("exits", [])]
+
+    @cached_property
+    def budgeted(self) -> list[RecordedPolicy]:
+        """List the policies for rising budgets; empty before evaluate.py, or of another version."""
+        rows = cast(Any, self.results).get("budgeted", [])
+        return [] if first_fault(rows, list[RecordedPolicy]) else rows
+
+    @cached_property
+    def calibration_errors(self) -> RecordedErrors | None:
+        """Return the confidences' errors on test, 0..1; None before evaluate.py."""
+        confidence = cast(Any, self.results).get("confidence")
+        if first_fault(confidence, RecordedCalibration):
+            return None
+        return confidence["ece"]["test"]
 
     def speed(self, name: Literal["images_per_s", "wait_fraction"]) -> float | None:
         """Return a speed of the training at its end, or the records' median so far."""
@@ -200,7 +223,7 @@ def differences(runs: Sequence[RecordedRun]) -> dict[str, list[str]]:
     """
 
     def shown(value: Any) -> str:
-        return value if isinstance(value, str) else json.dumps(value)
+        return value if isinstance(value, str) else json.dumps(names.plain(value))
 
     flat = [names.flatten(run.config) for run in runs]
     keys = {key: None for config in flat for key in config if key != "hdkd.run.out"}

@@ -53,6 +53,32 @@ class RecordedConfig(TypedDict, total=False):
     hdkd: RecordedSettings
 
 
+class RecordedPolicy(TypedDict):
+    """Part of a row of ``budgeted`` in ``results.json`` that a report shows."""
+
+    mmac: float
+    top1: float
+
+
+class RecordedErrors(TypedDict):
+    """Calibration errors of both kinds of confidence, [K] each."""
+
+    max_probability: list[float]
+    calibrated: list[float]
+
+
+class RecordedTestErrors(TypedDict):
+    """Calibration errors on the test split."""
+
+    test: RecordedErrors
+
+
+class RecordedCalibration(TypedDict):
+    """Part of ``confidence`` in ``results.json`` that a report shows."""
+
+    ece: RecordedTestErrors
+
+
 def config_fault(config: object) -> str | None:
     """Name what a report cannot show of ``config.json``; None where all is well."""
     return first_fault(config, RecordedConfig)

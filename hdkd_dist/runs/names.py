@@ -80,6 +80,13 @@ def flatten(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     return flat
 
 
+def plain(value: Any) -> Any:
+    """Round numbers, and those in a list, to what people write: 4.6000000000000005 is 4.6."""
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
 def display(name: str) -> str:
     """Write ``gamma/kd_3_to_1`` as ``KD 3→1`` and ``val/top1/exit_2`` as ``exit 2``."""
     member = name.rpartition("/")[2]

@@ -17,9 +17,11 @@ from torch import nn
 from hdkd_dist.config.data_fit import check_metaval
 from hdkd_dist.config.load import Config
 from hdkd_dist.config.settings import DataSettings, Settings
+from hdkd_dist.data.augment import Augmentation
 from hdkd_dist.data.manifest import METAVAL, Manifest
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.data.order import BatchShare, steps_per_epoch
+from hdkd_dist.data.readers.opening import open_split
 from hdkd_dist.data.streams import ReadOptions, SplitReader
 from hdkd_dist.distributed import ranks
 from hdkd_dist.method.algorithm import Algorithm
@@ -47,6 +49,12 @@ class Readers:
     metaval: SplitReader | None  # augmented, for γ
     validation: SplitReader | None  # the same images as they are, for measuring
     test: SplitReader
+
+    def close(self) -> None:
+        """End what reads for them."""
+        for reader in (self.train, self.metaval, self.validation, self.test):
+            if reader is not None:
+                reader.close()
 
 
 @dataclass(frozen=True)
@@ -147,15 +155,23 @@ def open_readers(
     device: torch.device,
 ) -> Readers:
     """Open the data set's splits as training reads them, in micro-batches of this rank."""
-    reading = ReadOptions(device, settings.workers, settings.os_cache)
-    open_split = partial(SplitReader, manifest, image_size=image_size, reading=reading)
-    held_out = METAVAL in manifest.splits
-    metaval = partial(open_split, METAVAL)
+    reading = ReadOptions(device, settings.workers, settings.os_cache, settings.reader)
+    opened = partial(open_split, manifest, image_size=image_size, reading=reading)
+    augmentation = Augmentation.of(
+        manifest,
+        randaugment=settings.randaugment,
+        randaugment_operations=settings.randaugment_operations,
+        colour_jitter=settings.colour_jitter,
+    )
+    metaval = validation = None
+    if METAVAL in manifest.splits:
+        metaval = opened(METAVAL, batch=metaval_share.micro_batch, augmentation=augmentation)
+        validation = opened(METAVAL, batch=share.micro_batch)
     return Readers(
-        train=open_split("train", batch=share.micro_batch, augment=True),
-        metaval=metaval(batch=metaval_share.micro_batch, augment=True) if held_out else None,
-        validation=metaval(batch=share.micro_batch, augment=False) if held_out else None,
-        test=open_split("test", batch=share.micro_batch, augment=False),
+        train=opened("train", batch=share.micro_batch, augmentation=augmentation),
+        metaval=metaval,
+        validation=validation,
+        test=opened("test", batch=share.micro_batch),
     )
 
 

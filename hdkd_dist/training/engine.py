@@ -15,6 +15,7 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
+from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
 from deepspeed.utils.groups import _clone_world_group
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import _set_pg_timeout
@@ -141,8 +142,17 @@ def join_ranks(patience: timedelta = PATIENCE) -> torch.device:
     index = 0 if on_cpu else device_index(ranks.local_rank(), accelerator.device_count())
     if not on_cpu:
         accelerator.set_device(index)
-    with without_shared_buffers(), named_by_local_rank(index):
-        deepspeed.init_distributed(dist_backend=None, verbose=False, timeout=patience)
+    try:
+        with without_shared_buffers(), named_by_local_rank(index):
+            deepspeed.init_distributed(dist_backend=None, verbose=False, timeout=patience)
+    except dist.DistNetworkError as error:
+        if "EADDRINUSE" not in str(error):
+            raise
+        port = os.environ["MASTER_PORT"]
+        raise ranks.RankFault(
+            f"port {port} of this machine is taken, perhaps by another run: give the launcher "
+            f"another one, such as --master_port {ranks.free_port()}"
+        ) from None
     if on_cpu:
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, available_cores() // ranks.local_world_size()))
@@ -178,6 +188,50 @@ def build_engine(
         ValueError: if DeepSpeed refuses the configuration.
     """
     device = next(network.parameters()).device
+    settings = engine_settings(config)
+    try:
+        with named_by_local_rank(device.index or 0):
+            engine, *_ = deepspeed.initialize(
+                model=network,
+                model_parameters=[p for p in network.parameters() if p.requires_grad],
+                config=settings,
+                lr_scheduler=lambda optimizer: schedule(
+                    optimizer, config.hdkd.schedule, settings["train_batch_size"], steps_per_epoch
+                ),
+                dist_init_required=False,
+            )
+    except REFUSALS as error:
+        raise ValueError(f"DeepSpeed refuses the configuration: {error}") from error
+    # The gradients' own group has NCCL's ten minutes, whatever the first one was given.
+    _set_pg_timeout(backend_patience(config.hdkd.run.hang_timeout_s), _clone_world_group())
+    if device.type == "cuda" and not settings.get("zero_optimization", {}).get("stage", 0):
+        channels_last_weights(network)
+    if config.hdkd.model.compile:
+        engine.compile()
+    return engine
+
+
+# How DeepSpeed refuses configurations.
+REFUSALS = (AssertionError, TypeError, ValueError, KeyError, DeepSpeedConfigError)
+
+
+def check_accepted(config: Config) -> None:
+    """Let DeepSpeed read the configuration as the engine does, without a process group.
+
+    Raises:
+        ValueError: with what it refuses.
+    """
+    settings = engine_settings(config)
+    # Without a group it reckons with one rank.
+    settings["train_batch_size"] //= config.share.world_size
+    try:
+        DeepSpeedConfig(settings)
+    except REFUSALS as error:
+        raise ValueError(f"DeepSpeed refuses the configuration: {error}") from error
+
+
+def engine_settings(config: Config) -> dict[str, Any]:
+    """Complete DeepSpeed's part of a configuration by what this trainer relies on."""
     settings = copy.deepcopy(config.deepspeed)
     rate = learning_rate(config.hdkd.schedule, settings["train_batch_size"])
     params = settings["optimizer"].setdefault("params", {})
@@ -193,26 +247,7 @@ def build_engine(
         if not settings["gradient_clipping"] and "offload_optimizer" not in zero:
             # With the norm DeepSpeed would skip a step whose gradient is not finite, unseen.
             zero.setdefault("compute_grad_norm", False)
-    try:
-        with named_by_local_rank(device.index or 0):
-            engine, *_ = deepspeed.initialize(
-                model=network,
-                model_parameters=[p for p in network.parameters() if p.requires_grad],
-                config=settings,
-                lr_scheduler=lambda optimizer: schedule(
-                    optimizer, config.hdkd.schedule, settings["train_batch_size"], steps_per_epoch
-                ),
-                dist_init_required=False,
-            )
-    except (AssertionError, TypeError) as error:  # how it refuses some configurations
-        raise ValueError(f"DeepSpeed refuses the configuration: {error}") from error
-    # The gradients' own group has NCCL's ten minutes, whatever the first one was given.
-    _set_pg_timeout(backend_patience(config.hdkd.run.hang_timeout_s), _clone_world_group())
-    if device.type == "cuda" and not zero.get("stage", 0):
-        channels_last_weights(network)
-    if config.hdkd.model.compile:
-        engine.compile()
-    return engine
+    return settings
 
 
 def channels_last_weights(network: nn.Module) -> None:

@@ -14,13 +14,14 @@ WAITING = 0.1  # share of time that waiting for data may take
 MEMORY = 0.95  # share of a device's or a node's memory that may be in use
 SLOW = 0.5  # of the best speed so far
 SUM_RATIO = 4.0  # Σγ/Σγ₀ beyond which γ acts as a learning rate
-SETTLED = 5  # records after which speeds are compared
+LASTING = 300.0  # seconds for which speed or waiting must be bad: others use the machine as well
 
 
 @dataclass(frozen=True)
 class HealthRecord:
     """Measurements of a run's health since the last record, on rank 0."""
 
+    seconds: float  # of training so far
     images_per_s: float
     waiting: float  # share of time in which the next batch was not ready
     memory: float  # share of the device's memory in use; of the node's on a CPU
@@ -36,6 +37,7 @@ class Health:
     _given: set[str] = field(default_factory=set)
     _best: float = 0.0
     _records: int = 0
+    _bad_since: dict[str, float] = field(default_factory=dict)  # by kind, in seconds of training
 
     def warnings(self, record: HealthRecord) -> list[str]:
         """List the warnings of a record that were not given before."""
@@ -46,8 +48,16 @@ class Health:
             self._best = max(self._best, record.images_per_s)
         return [text for _, text in new]
 
+    def _lasts(self, kind: str, bad: bool, now: float) -> bool:
+        """Tell whether something has been bad in every record of the last while."""
+        if not bad:
+            self._bad_since.pop(kind, None)
+            return False
+        return now - self._bad_since.setdefault(kind, now) >= LASTING
+
     def _check(self, record: HealthRecord) -> Iterator[tuple[str, str]]:
-        if self._records > 1 and record.waiting > WAITING:
+        late = self._records > 1 and record.waiting > WAITING
+        if self._lasts("waiting", late, record.seconds):
             yield (
                 "waiting",
                 f"the loader is the bottleneck: {record.waiting:.0%} waiting; "
@@ -69,12 +79,14 @@ class Health:
                     else "lower train_micro_batch_size_per_gpu"
                 ),
             )
-        if self._records > SETTLED and record.images_per_s < SLOW * self._best:
+        slow = record.images_per_s < SLOW * self._best
+        if self._lasts("speed", slow, record.seconds):
             yield (
                 "speed",
                 f"training has slowed down to {record.images_per_s:.0f} images/s from "
-                f"{self._best:.0f}: look for another process on the node, a throttled device or "
-                "a slow file system (wait_fraction in metrics.jsonl tells)",
+                f"{self._best:.0f}, for {LASTING / 60:.0f} minutes: look for another process on "
+                "the node, a throttled device or a slow file system (wait_fraction in "
+                "metrics.jsonl tells)",
             )
         if not 1 / SUM_RATIO < record.sum_ratio < SUM_RATIO:
             yield (

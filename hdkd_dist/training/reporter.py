@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from tqdm import tqdm
 
 from hdkd_dist.method.objective import LossLayout
 from hdkd_dist.method.state import LossWeights
@@ -16,6 +14,7 @@ from hdkd_dist.models.accuracy import percentages
 from hdkd_dist.runs import names
 from hdkd_dist.runs.results import ExitRow
 from hdkd_dist.training.build import Run
+from hdkd_dist.training.console import StepRecord, open_console
 from hdkd_dist.training.health import Health, HealthRecord, memory_in_use, peak_memory_mb
 from hdkd_dist.training.measure import Pace, Progress, Summary
 from hdkd_dist.training.tracking import Tracker, warn
@@ -31,14 +30,7 @@ class Reporter:
         self.tracker = tracker
         self._last_record = progress.pace.now
         self._health = Health(run.settings.data.workers, run.device)
-        self._bar = tqdm(
-            total=run.steps,
-            initial=progress.step,
-            unit="step",
-            dynamic_ncols=True,
-            disable=tracker is None,
-            mininterval=0.5 if sys.stderr.isatty() else 30,  # a log file gets a line now and then
-        )
+        self._console = open_console(run.steps, self.epochs, progress.step, tracker is not None)
 
     def step(self, step: int, epoch: int, rate: float, summary: Summary, pace: Pace) -> None:
         """Record the means over the steps since the last record."""
@@ -68,15 +60,27 @@ class Reporter:
             },
         )
         device, ratio = weights.gamma.device, float(weights.sum_ratio)
-        record = HealthRecord(images_per_second, waiting, memory_in_use(device), ratio)
+        record = HealthRecord(
+            pace.elapsed, images_per_second, waiting, memory_in_use(device), ratio
+        )
         for warning in self._health.warnings(record):
             warn(warning)
-        self._bar.set_postfix_str(
-            f"epoch {epoch + 1}/{self.epochs}, CE {summary.losses[self.layout.num_exits - 1]:.3f}, "
-            f"Σγ/Σγ₀ {float(weights.sum_ratio):.3f}, {images_per_second:.0f} images/s",
-            refresh=False,
+        exits = self.layout.num_exits
+        exist = weights.exists.tolist()
+        taught = [
+            loss for loss, exists in list(zip(summary.losses, exist, strict=True))[exits:] if exists
+        ]
+        self._console.record(
+            StepRecord(
+                step=step,
+                epoch=epoch + 1,
+                rate=rate,
+                cross_entropies=summary.losses[:exits],
+                distillation=sum(taught) / len(taught) if taught else None,
+                sum_ratio=ratio,
+                images_per_s=images_per_second,
+            )
         )
-        self._bar.update(step - self._bar.n)
 
     def epoch(self, step: int, epoch: int, counts: Tensor) -> None:
         """Record validation accuracy, from :func:`count_correct`'s counts."""
@@ -86,10 +90,14 @@ class Reporter:
         values = {**per_exit(names.VAL_TOP1, top1), **per_exit(names.VAL_TOP5, top5)}
         self.tracker.record("epoch", {"step": step, "epoch": epoch, **values})
         shown = " ".join(f"{value:.2f}" for value in top1)
-        self._bar.write(f"epoch {epoch + 1}/{self.epochs}  validation top-1 per exit: {shown}")
+        self._console.note(f"epoch {epoch + 1}/{self.epochs}  validation top-1 per exit: {shown}")
 
     def finish(self, step: int, rows: Sequence[ExitRow], pictures: Sequence[Path]) -> None:
-        """Record the final accuracies, from the rows of ``results.json``, and the pictures."""
+        """Record the final accuracies, from the rows of ``results.json``, and the pictures.
+
+        The progress ends here: what is printed afterwards has lines of its own.
+        """
+        self._console.close()
         if self.tracker is None:
             return
         values: dict[str, float] = {}
@@ -101,8 +109,8 @@ class Reporter:
         self.tracker.show(pictures)
 
     def close(self) -> None:
-        """End the progress bar and the tracker."""
-        self._bar.close()
+        """End the progress and the tracker."""
+        self._console.close()
         if self.tracker is not None:
             self.tracker.close()
 

@@ -21,6 +21,7 @@ from hdkd_dist.data.preparing.digits import prepare_digits
 from hdkd_dist.distributed import ranks
 from hdkd_dist.distributed.allocation import keep_freed_memory
 from hdkd_dist.distributed.devices import describe_device, device_line, set_rounding
+from hdkd_dist.distributed.heartbeat import Heartbeat
 from hdkd_dist.distributed.signals import StopRequests
 from hdkd_dist.distributed.watchdog import ProgressMark, Watchdog
 from hdkd_dist.method.objective import LossLayout
@@ -50,7 +51,7 @@ from hdkd_dist.training.figures import draw_figures
 from hdkd_dist.training.gamma import gamma_record
 from hdkd_dist.training.measure import Meter, Progress, note_gradients
 from hdkd_dist.training.reporter import Reporter
-from hdkd_dist.training.tracking import Tracker
+from hdkd_dist.training.tracking import Tracker, tell
 from hdkd_dist.training.trainer import evaluate, train
 
 
@@ -87,7 +88,7 @@ def finish(
     if run.average is not None:
         results["ema_decay"] = run.average.decay
     update_results(folder, results)
-    pictures = draw_figures(folder)
+    pictures = draw_figures(folder, manifest.splits["test"].samples)
     reporter.finish(run.steps, rows, pictures)
     print(table(rows))
     if run.average is not None:
@@ -123,7 +124,11 @@ def execute(
     folder = Path(config.out)
     timeout = config.hdkd.run.hang_timeout_s
     set_rounding(config.hdkd.run.tf32, config.hdkd.run.deterministic)
-    with joined_ranks(backend_patience(timeout)) as device, Watchdog(timeout) as watchdog:
+    with (
+        joined_ranks(backend_patience(timeout)) as device,
+        Watchdog(timeout) as watchdog,
+        Heartbeat(watchdog.mark, tell if ranks.rank() == 0 else silent),
+    ):
         requests.before_leaving = watchdog.tell_stop
         if device.type == "cpu":
             keep_freed_memory()  # a GPU's allocator does so by itself
@@ -131,7 +136,7 @@ def execute(
             print(device_line(device), flush=True)
         if ranks.rank() == 0 and ranks.world_size() > 1:
             print(watchdog.summary, flush=True)
-        manifest = open_data(config.hdkd.data)
+        manifest = open_data(config.hdkd.data, watchdog.mark)
         start = ranks.from_leader(
             lambda: find_start(folder, resume, resume_changed, config, manifest)
         )
@@ -139,6 +144,7 @@ def execute(
             if ranks.rank() == 0:
                 print(f"{folder} is finished: nothing to do (--resume never trains it again)")
             return
+        watchdog.mark.move("preparing: building the network and DeepSpeed's engine")
         run = build_run(config, manifest, device, fresh=start.checkpoint is None)
         try:
             train_and_report(config, run, manifest, folder, start, requests, watchdog.mark)
@@ -148,9 +154,14 @@ def execute(
             raise
 
 
-def open_data(settings: DataSettings) -> Manifest:
+def silent(_: str) -> None:
+    """Say nothing: rank 0 speaks for all."""
+
+
+def open_data(settings: DataSettings, mark: ProgressMark) -> Manifest:
     """Open the run's data set, prepared or copied to this node where that is asked; collective."""
     folder = data_folder(settings.path)
+    mark.move(f"preparing: opening the data set {settings.path}")
     with ranks.agreement():
         if settings.path == EMBEDDED and ranks.local_rank() == 0:
             prepare_digits(folder)
@@ -159,6 +170,7 @@ def open_data(settings: DataSettings) -> Manifest:
     if settings.local_copy is None:
         return manifest
     local = Path(settings.local_copy)
+    mark.move(f"preparing: copying the data set to {local}")
     with ranks.agreement():
         if ranks.local_rank() == 0:  # once per node
             make_local_copy(manifest, local)
@@ -205,6 +217,7 @@ def train_and_report(
             mark.move("finishing")
             finish(run, manifest, progress, test, reporter, folder)
     finally:
+        run.readers.close()
         reporter.close()
         if lock is not None:
             lock.close()
@@ -228,11 +241,11 @@ def open_folder(folder: Path, config: Config, manifest: Manifest, start: Start) 
     Returns:
         A file that reserves the folder for this process while it is open.
     """
-    if not start.in_place and (folder / CONFIG).exists():
-        hold(folder).close()  # no other process is training it
-        aside = rename_aside(folder, "old")
-        print(f"{folder} held an earlier run, which is now {aside}")
     try:
+        if not start.in_place and (folder / CONFIG).exists():
+            hold(folder).close()  # no other process is training it
+            aside = rename_aside(folder, "old")
+            print(f"{folder} held an earlier run, which is now {aside}")
         folder.mkdir(parents=True, exist_ok=True)
         lock = hold(folder)
         if start.in_place:

@@ -105,9 +105,14 @@ class Tracker:
 
 
 def warn(message: str) -> None:
+    """Print a warning in one line."""
+    tell(f"warning: {message}")
+
+
+def tell(message: str) -> None:
     """Print one line on stderr, which may itself go to a disk that is full."""
     with contextlib.suppress(OSError):
-        tqdm.write(f"warning: {message}", file=sys.stderr)  # beside a progress bar
+        tqdm.write(message, file=sys.stderr)  # above a progress bar
         sys.stderr.flush()
 
 
@@ -126,6 +131,11 @@ def start_wandb(
     """
     if settings.wandb == "disabled":
         return None
+    mode = os.environ.get("WANDB_MODE", settings.wandb)
+    if mode != settings.wandb:
+        warn(
+            f"WANDB_MODE={mode} in the environment makes no difference: --set hdkd.run.wandb={mode}"
+        )
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb  # slow to import, and not needed by ranks that do not write
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hdkd_dist.config.deepspeed import (
-    check_names,
+    check_optimizer,
     look_ahead_for,
     resolve_batch,
     torch_optimizers,
@@ -43,8 +43,8 @@ def test_auto_is_online_only_for_plain_sgd(optimizer, clipping, found):
 
 def test_every_optimizer_of_torch_is_known_with_its_arguments():
     assert torch_optimizers()["SGD"] is torch.optim.SGD
-    check_names({"optimizer": {"type": "RMSprop", "params": {"weight_decay": 0.1}}}, "file")
+    check_optimizer({"optimizer": {"type": "RMSprop", "params": {"weight_decay": 0.1}}}, "file")
     with pytest.raises(
         ValueError, match=r"params\.centred is no argument of RMSprop: did you mean centered"
     ):
-        check_names({"optimizer": {"type": "RMSprop", "params": {"centred": 1}}}, "file")
+        check_optimizer({"optimizer": {"type": "RMSprop", "params": {"centred": 1}}}, "file")

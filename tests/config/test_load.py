@@ -64,6 +64,28 @@ def test_epochs_scale_the_schedule_along(file):
     assert schedule.warmup_epochs == pytest.approx(0.6)
 
 
+@pytest.mark.parametrize(
+    "by_hand",
+    [{"hdkd.schedule.milestones": [1]}, {"hdkd.schedule.milestones": [1], "hdkd.gamma.lr": 1}],
+)
+def test_what_is_set_by_hand_is_taken_as_it_is(file, by_hand):
+    schedule = load_config(file, by_hand, 1, epochs=6).hdkd.schedule
+    assert schedule.milestones == (1,)
+    assert schedule.warmup_epochs == pytest.approx(0.6)
+    with pytest.raises(ValueError, match="are both given"):
+        load_config(file, {**by_hand, "hdkd.schedule.epochs": 5}, 1, epochs=6)
+
+
+def test_a_linked_run_folder_is_followed(file, tmp_path):
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "disk")
+    assert load_config(file, {"hdkd.run.out": str(link)}, 1).out == str(tmp_path / "disk")
+    (tmp_path / "disk").rmdir()
+    with pytest.raises(ValueError, match=r"link is a link to .*disk, which is not there"):
+        load_config(file, {"hdkd.run.out": str(link)}, 1)
+
+
 def test_run_folder_names_the_run(file):
     config = load_config(file, {"hdkd.method": "dbt", "hdkd.run.seed": 3}, 1)
     assert config.hdkd.run.out == "runs/small-dbt-seed3"
@@ -99,7 +121,7 @@ def test_imagenet_runs_on_any_number_of_gpus_that_divides_its_batch(ranks):
 def test_other_keys_and_optimizers_of_deepspeed_are_its_own(file):
     given = {
         "flops_profiler": {"enabled": False},
-        "something_new": 1,
+        "dump_state": False,
         "optimizer": {"type": "AdamW", "params": {"torch_adam": True}},
     }
     config = load_config(file, {**given, "hdkd.method": "dbt"}, 1)
@@ -124,9 +146,9 @@ def test_settings_on_the_command_line():
 FAULTS = {
     "unknown setting": (
         {"hdkd.gamma.learning_rate": 1},
-        "hdkd.gamma.learning_rate is not a setting: did you mean",
+        "hdkd.gamma.learning_rate is not a setting: did you mean hdkd.gamma.lr",
     ),
-    "misspelt section": ({"hdkd.scedule": {}}, "hdkd.scedule .*did you mean schedule"),
+    "misspelt section": ({"hdkd.scedule": {}}, "hdkd.scedule .*did you mean hdkd.schedule"),
     "unknown method": ({"hdkd.method": "hdkt"}, "hdkd.method is 'hdkt' .*did you mean hdkd"),
     "wrong type": ({"hdkd.schedule.epochs": "many"}, "hdkd.schedule.epochs is 'many'"),
     "out of bounds": ({"hdkd.gamma.alpha": 2}, "hdkd.gamma.alpha is 2: .*less than or equal to 1"),
@@ -143,12 +165,12 @@ FAULTS = {
     "autocast without a type": ({"torch_autocast": {"enabled": True}}, "dtype is None"),
     "ZeRO 3 as text": ({"zero_optimization": {"stage": "3"}}, "stage is '3' but must be 0, 1 or 2"),
     "old bf16": ({"bfloat16.enabled": True}, "pure bfloat16 engine"),
-    "apex": ({"amp.enabled": True}, "pure amp engine"),
+    "apex": ({"amp.enabled": True}, "amp is not a key of DeepSpeed that is passed on"),
     "no object": ({"zero_optimization": 2}, "zero_optimization is 2 but must be a JSON object"),
     "no section": ({"hdkd": []}, 'section "hdkd" is .* but must be an object'),
     "forgotten prefix": ({"gamma.lr": 0.3}, "gamma is a setting of this project: write hdkd.gamma"),
     "unknown preset": ({"hdkd.model.preset": "msdnet-cifar-9"}, "hdkd.model: unknown preset"),
-    "unknown override": ({"hdkd.model.overrides": {"grwth": 1}}, "nearest known name is 'growth'"),
+    "unknown override": ({"hdkd.model.overrides": {"grwth": 1}}, "did you mean growth"),
     "classes": ({"hdkd.model.overrides": {"num_classes": 5}}, "the data set has its classes"),
     "second learning rate": ({"optimizer.params.lr": 1}, "optimizer.params.lr would be ignored"),
     "second schedule": ({"scheduler": {"type": "WarmupLR"}}, "belongs into hdkd.schedule"),
@@ -190,13 +212,40 @@ FAULTS = {
     ),
     "misspelt key of DeepSpeed": (
         {"gradient_cliping": 1.0},
-        "gradient_cliping is not a key of DeepSpeed: did you mean gradient_clipping",
+        "gradient_cliping is not a key .*: did you mean gradient_clipping",
     ),
     "misspelt optimizer": (
         {"optimizer.type": "SDG"},
         "optimizer.type is 'SDG', which neither .*: did you mean SGD",
     ),
     "optimizer in small letters": ({"optimizer.type": "sgd"}, "'sgd', .*: did you mean SGD"),
+    "removed section": (
+        {"elasticity": {"enabled": False}},
+        "elasticity is not a key of DeepSpeed that is passed on",
+    ),
+    "section that takes over": ({"autotuning.enabled": True}, "autotuning is not a key of Deep"),
+    "setting without its section": (
+        {"temperature": 2},
+        r"temperature is not a key .*: did you mean hdkd\.loss\.temperature\?",
+    ),
+    "no printing": ({"steps_per_print": 0}, "steps_per_print is 0 but must be a positive"),
+    "rounded gradients": ({"communication_data_type": "fp16"}, "is 'fp16' but must be fp32"),
+    "negative clipping": ({"gradient_clipping": -1}, "gradient_clipping is -1 but must be"),
+    "seed beyond 63 bits": ({"hdkd.run.seed": 2**63}, "hdkd.run.seed is 9223372036854775808: "),
+    "infinite rate": ({"hdkd.schedule.base_lr": float("inf")}, "base_lr is inf but must be a fin"),
+    "not a number": ({"hdkd.gamma.lr": float("nan")}, "hdkd.gamma.lr is nan but must be a finite"),
+    "not a number for DeepSpeed": (
+        {"optimizer.params": {"weight_decay": float("nan")}},
+        "optimizer.params.weight_decay is nan but must be a finite number",
+    ),
+    "infinite in a list": ({"hdkd.schedule.milestones": [1, float("inf")]}, "milestones is inf"),
+    "value that torch refuses": (
+        {"optimizer.params.momentum": -1},
+        "torch refuses optimizer.params of SGD: Invalid momentum value: -1",
+    ),
+    "text for a number": ({"optimizer.params.momentum": "high"}, "torch refuses optimizer.params"),
+    "current folder": ({"hdkd.run.out": "."}, r"'\.' is the folder you are in, or holds it"),
+    "no folder": ({"hdkd.run.out": ""}, "an empty path"),
     "misspelt argument": (
         {"optimizer.params.momentun": 0.9},
         "params.momentun is no argument of SGD: did you mean momentum",
@@ -232,5 +281,14 @@ def test_unreadable_files(tmp_path, content):
         path.write_text(content)
     with pytest.raises(ValueError, match=r"broken\.json"):
         load_config(path, {}, 1)
-    with pytest.raises(ValueError, match="--set nonsense"):
-        parse_settings(["nonsense"])
+
+
+@pytest.mark.parametrize("word", ["nonsense", "=1", "hdkd..lr=1", ".=1", "a=" + "[" * 100_000])
+def test_malformed_settings(word):
+    with pytest.raises(ValueError, match=r"^--set "):
+        parse_settings([word])
+
+
+def test_a_setting_is_given_once():
+    with pytest.raises(ValueError, match=r"--set a\.b is given twice: 1 and 2"):
+        parse_settings(["a.b=1", "a.b=2"])

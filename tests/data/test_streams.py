@@ -1,95 +1,53 @@
-"""FFCV streams of real .beton files: order, augmentation and coverage."""
+"""Streams of real .beton files, by both readers: order, augmentation and coverage."""
 
 from __future__ import annotations
 
-import threading
-import time
 from dataclasses import replace
 from itertools import islice
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from ffcv.loader.epoch_iterator import EpochIterator
-from ffcv.transforms import ToTensor
+from photographs import CPU, SAMPLES, SIDE, fixed_set, photographs, varying_set
 
-from hdkd_dist.data import streams
-from hdkd_dist.data.manifest import read_manifest
+from hdkd_dist.data.augment import Augmentation
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.data.order import BatchShare, train_order
-from hdkd_dist.data.preparing.beton import ArraySamples, FieldOptions
 from hdkd_dist.data.preparing.digits import prepare_digits
-from hdkd_dist.data.preparing.write import write_data_set
-from hdkd_dist.data.streams import (
-    ReadOptions,
-    SplitReader,
-    evaluation_pass,
-    image_pipeline,
-    metaval_stream,
-    train_epoch,
-)
-
-CPU = torch.device("cpu")
-SIDE, SAMPLES = 8, 40
-
-
-def photographs(sizes):
-    """Images whose every pixel is its own: red is the row, green the column, blue the image."""
-    images = []
-    for number, (height, width) in enumerate(sizes):
-        rows, columns = np.mgrid[:height, :width]
-        blue = np.full((height, width), number)
-        images.append(np.stack([rows, columns, blue], axis=-1).astype(np.uint8))
-    return images
-
-
-def write(folder, images, size, augmentation):
-    labels = np.arange(len(images)) % 2
-    samples = ArraySamples(images, labels, range(len(images)))
-    write_data_set(
-        folder,
-        job={"data": folder.name},
-        splits={"train": samples, "metaval": samples, "test": samples},
-        name=folder.name,
-        classes=["even", "odd"],
-        image={"size": size, "mean": [0.5] * 3, "std": [0.25] * 3},
-        augmentation=augmentation,
-        options=FieldOptions(write_mode="raw"),
-        workers=1,
-    )
-    return read_manifest(folder)
+from hdkd_dist.data.readers.opening import open_split
+from hdkd_dist.data.streams import ReadOptions, evaluation_pass, metaval_stream, train_epoch
 
 
 @pytest.fixture(scope="module")
 def fixed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fixed") / "fixed"
-    images = np.stack(photographs([(SIDE, SIDE)] * SAMPLES)) + 10  # black is the filling alone
-    return write(folder, images, SIDE, {"flip": True, "translate": 2})
+    return fixed_set(tmp_path_factory.mktemp("fixed") / "fixed")
 
 
 @pytest.fixture(scope="module")
 def varying(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("varying") / "varying"
-    images = photographs([(60 + n % 7, 50 + n % 11) for n in range(SAMPLES)])
-    return write(folder, images, None, {"flip": True, "resized_crop": True})
+    return varying_set(tmp_path_factory.mktemp("varying") / "varying")
+
+
+@pytest.fixture(scope="module", params=["ffcv", "torch"])
+def reading(request):
+    return ReadOptions(CPU, reader=request.param)
 
 
 @pytest.fixture(scope="module")
-def readers(fixed):
+def readers(fixed, reading):
     """One reader per micro-batch size and number of workers: each compiles its pipeline once."""
     made = {}
 
     def reader(batch, workers=1):
         key = (batch, workers)
         if key not in made:
-            made[key] = SplitReader(
+            made[key] = open_split(
                 fixed,
                 "train",
                 image_size=SIDE,
                 batch=batch,
-                reading=ReadOptions(CPU, workers),
-                augment=True,
+                reading=replace(reading, workers=workers),
+                augmentation=Augmentation.of(fixed),
             )
         return made[key]
 
@@ -113,7 +71,7 @@ def epoch(reader, share, number, seed=3):
 
 
 def test_stream_is_the_same_for_any_ranks_accumulation_and_workers(readers):
-    reference = collect(epoch(readers(16), BatchShare(16), 1))
+    reference = collect(epoch(readers(8), BatchShare(16, 2), 1))
     layouts = [(1, 4, 1), (2, 1, 1), (2, 2, 1), (2, 2, 2)]
     for ranks, accumulation, workers in layouts:
         parts = []
@@ -197,11 +155,13 @@ def test_start_in_the_midst_reads_nothing_of_what_came_before(readers, monkeypat
     assert [len(samples) for samples in read] == [SAMPLES // 16 * 16 - 16]
 
 
-def test_evaluation_is_plain_and_counts_once(fixed):
-    reader = SplitReader(
-        fixed, "test", image_size=SIDE, batch=16, reading=ReadOptions(CPU), augment=False
-    )
-    parts = [batch for rank in range(3) for batch in evaluation_pass(reader, rank, 3)]
+@pytest.fixture(scope="module")
+def plain(fixed, reading):
+    return open_split(fixed, "test", image_size=SIDE, batch=4, reading=reading)
+
+
+def test_evaluation_is_plain_and_counts_once(plain):
+    parts = [batch for rank in range(3) for batch in evaluation_pass(plain, rank, 3)]
     indices, images = collect(parts)
     assert sorted(indices.tolist()) == list(range(SAMPLES))
     originals = np.stack(photographs([(SIDE, SIDE)] * SAMPLES)) + 10
@@ -215,15 +175,15 @@ def test_batches_are_not_views_of_a_buffer_that_is_filled_again(readers):
     assert all(torch.equal(b.images, k) for b, k in zip(batches, kept, strict=True))
 
 
-def test_random_resized_crop_is_deterministic_and_covers_the_image(varying):
+def test_random_resized_crop_is_deterministic_and_covers_the_image(varying, reading):
     def pass_over(workers, number):
-        reader = SplitReader(
+        reader = open_split(
             varying,
             "train",
             image_size=16,
             batch=8,
-            reading=ReadOptions(CPU, workers),
-            augment=True,
+            reading=replace(reading, workers=workers),
+            augmentation=Augmentation.of(varying),
         )
         return [collect(reader.read(np.arange(SAMPLES), seed=1, epoch=e))[1] for e in number]
 
@@ -241,10 +201,8 @@ def test_random_resized_crop_is_deterministic_and_covers_the_image(varying):
         assert (shown[2] == sample).all()
 
 
-def test_variable_sizes_are_evaluated_on_a_central_crop(varying):
-    reader = SplitReader(
-        varying, "test", image_size=16, batch=8, reading=ReadOptions(CPU), augment=False
-    )
+def test_variable_sizes_are_evaluated_on_a_central_crop(varying, reading):
+    reader = open_split(varying, "test", image_size=16, batch=8, reading=reading)
     _, images = collect(evaluation_pass(reader, 0, 1))
     for sample in (0, 13):
         height, width = 60 + sample % 7, 50 + sample % 11
@@ -255,81 +213,17 @@ def test_variable_sizes_are_evaluated_on_a_central_crop(varying):
         assert abs(shown - 224 / 256 * min(height, width)) < 5
 
 
-def test_more_workers_than_cores_are_as_many_as_cores(fixed):
-    reader = SplitReader(
-        fixed, "test", image_size=SIDE, batch=16, reading=ReadOptions(CPU, 1000), augment=False
+def test_more_workers_than_cores_are_as_many_as_cores(fixed, reading):
+    reader = open_split(
+        fixed, "test", image_size=SIDE, batch=16, reading=replace(reading, workers=1000)
     )
     assert len(list(evaluation_pass(reader, 0, 1))) == 3
 
 
-def test_pass_that_is_left_early_ends_its_thread(readers):
-    before = threading.active_count()
-    batches = readers(4).read(np.arange(SAMPLES))
-    next(batches)
-    batches.close()
-    deadline = time.monotonic() + 20
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert threading.active_count() == before
-
-
-def test_reading_leaves_torch_its_threads(fixed):
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        reader = SplitReader(
-            fixed, "test", image_size=SIDE, batch=16, reading=ReadOptions(CPU), augment=False
-        )
-        list(reader.read(np.arange(16)))
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
-
-
-class Broken(ToTensor):
-    """A stage that fails at the first batch, as one does on a file that is gone."""
-
-    def generate_code(self):
-        def fail(images, out):
-            raise OSError("the disk is gone")
-
-        return fail
-
-
-def test_error_in_the_loader_thread_does_not_hang_the_run(fixed, monkeypatch):
-    monkeypatch.setattr(streams, "ToTensor", Broken)
-    reader = SplitReader(
-        fixed, "test", image_size=SIDE, batch=16, reading=ReadOptions(CPU), augment=False
-    )
-    with pytest.raises(RuntimeError, match=r"reading .*test.beton failed: the disk is gone"):
-        list(reader.read(np.arange(SAMPLES)))
-
-
-def test_loader_thread_takes_its_rank_s_device_first(fixed, monkeypatch):
-    """Otherwise it would open a context on GPU 0, on every rank."""
-    taken = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: taken.append(device))
-    monkeypatch.setattr(EpochIterator, "current_stream", SimpleNamespace(device="cuda:3"), False)
-    reader = SplitReader(
-        fixed, "test", image_size=SIDE, batch=16, reading=ReadOptions(CPU), augment=False
-    )
-    assert sum(len(batch.labels) for batch in reader.read(np.arange(SAMPLES))) == SAMPLES
-    assert taken == ["cuda:3"]
-
-
-def test_batches_are_copies_of_their_own(fixed):
-    """FFCV fills its few buffers again."""
-    reader = SplitReader(
-        fixed, "test", image_size=SIDE, batch=4, reading=ReadOptions(CPU), augment=False
-    )
-    batches = list(reader.read(np.arange(SAMPLES)))
+def test_batches_are_copies_of_their_own(plain):
+    """Readers may fill few buffers again and again."""
+    batches = list(plain.read(np.arange(SAMPLES)))
     assert len({batch.images.data_ptr() for batch in batches}) == SAMPLES // 4
-
-
-def test_network_of_another_size_is_refused(fixed):
-    with pytest.raises(ValueError, match=r"takes images of 32 px but those in .* have 8"):
-        image_pipeline(fixed, 32, None)
 
 
 def test_normalisation():
@@ -339,11 +233,9 @@ def test_normalisation():
     torch.testing.assert_close(found, torch.tensor([-2.0, 1.0, 0.0]), atol=1e-6, rtol=0)
 
 
-def test_digits_are_ready_to_read(tmp_path):
+def test_digits_are_ready_to_read(tmp_path, reading):
     manifest = prepare_digits(tmp_path / "digits")
-    reader = SplitReader(
-        manifest, "test", image_size=16, batch=100, reading=ReadOptions(CPU), augment=False
-    )
+    reader = open_split(manifest, "test", image_size=16, batch=100, reading=reading)
     batch = next(iter(list(reader.read(np.arange(100)))))
     assert batch.images.shape == (100, 3, 16, 16)
     assert replace(manifest, folder=tmp_path).classes == tuple("0123456789")

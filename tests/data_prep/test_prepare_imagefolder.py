@@ -11,7 +11,8 @@ from PIL import Image
 
 from hdkd_dist.data.manifest import read_manifest, verify
 from hdkd_dist.data.preparing.write import draw_splits
-from hdkd_dist.data.streams import ReadOptions, SplitReader
+from hdkd_dist.data.readers.opening import open_split
+from hdkd_dist.data.streams import ReadOptions
 
 
 def test_splits_and_manifest(tmp_path, source, run_script):
@@ -244,7 +245,7 @@ def test_kept_jpegs_read_as_pillow_decodes_them(tmp_path, source, run_script):
     manifest, _, _ = prepare(run_script, source, tmp_path / "out", "--recipe", "shift")
     files = sorted(source.glob("val/*/*"), key=lambda path: path.parts[-2:])
     reading = ReadOptions(torch.device("cpu"))
-    reader = SplitReader(manifest, "test", image_size=40, batch=4, reading=reading, augment=False)
+    reader = open_split(manifest, "test", image_size=40, batch=4, reading=reading)
     found = np.concatenate([each.images.numpy() for each in reader.read(np.arange(len(files)))])
     for image, path in zip(found.transpose(0, 2, 3, 1), files, strict=True):
         expected = np.asarray(Image.open(path).convert("RGB")).astype(int)

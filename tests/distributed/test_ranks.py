@@ -38,11 +38,50 @@ def test_fault_of_one_rank_ends_all_and_is_said_once():
     assert on_ranks(3, failing, (1, 2)) == [2, "the disk is full", 2]
 
 
-def test_tasks_without_ranks_are_refused(monkeypatch):
-    monkeypatch.delenv("RANK", raising=False)
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
-    with pytest.raises(ValueError, match="SLURM_STEP_NUM_TASKS is 8 but RANK is not set"):
-        ranks.complete_environment()
+PLACE = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}
+LAUNCHED = {**PLACE, "MASTER_ADDR": "node", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({}, False),
+        ({"MASTER_PORT": "29500", "MASTER_ADDR": "node"}, False),  # starts nothing
+        ({"SLURM_STEP_NUM_TASKS": "1"}, False),
+        (LAUNCHED, True),
+        ({**LAUNCHED, "SLURM_STEP_NUM_TASKS": "2"}, True),
+    ],
+)
+def test_a_launcher_is_known_by_its_variables(environment, found):
+    assert ranks.is_launched(environment) == found
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"RANK": "0"}, "has RANK and no value for LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_"),
+        ({"WORLD_SIZE": "2"}, "has WORLD_SIZE and no value for RANK, .*; .* unset WORLD_SIZE"),
+        ({**LAUNCHED, "RANK": ""}, "no value for RANK: a launcher sets"),
+        ({**LAUNCHED, "MASTER_PORT": ""}, "no value for MASTER_PORT: a launcher sets"),
+        (PLACE, "no value for MASTER_ADDR, MASTER_PORT"),
+        ({**LAUNCHED, "RANK": "2"}, "are no ranks, .*: RANK=2, LOCAL_RANK=1, WORLD_SIZE=2"),
+        ({**LAUNCHED, "LOCAL_RANK": "-1"}, "are no ranks"),
+        ({**LAUNCHED, "WORLD_SIZE": "two"}, "are no ranks"),
+        ({"SLURM_STEP_NUM_TASKS": "8"}, "SLURM_STEP_NUM_TASKS is 8 but RANK is not set"),
+        ({"PMI_SIZE": ""}, "PMI_SIZE is  but RANK is not set"),
+    ],
+)
+def test_half_an_environment_is_refused(environment, message):
+    with pytest.raises(ValueError, match=message):
+        ranks.is_launched(environment)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "two", "1.0"])
+def test_a_check_is_for_a_number_of_ranks(text):
+    assert ranks.planned_world_size({}) == 1
+    assert ranks.planned_world_size({"WORLD_SIZE": "8", "RANK": "0"}) == 8
+    with pytest.raises(ValueError, match=r"WORLD_SIZE is .* but must be the number of ranks"):
+        ranks.planned_world_size({"WORLD_SIZE": text})
 
 
 def weights_of(gamma):

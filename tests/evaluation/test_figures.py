@@ -9,6 +9,7 @@ from exits import COSTS, outputs
 from hdkd_dist.evaluation import figures
 from hdkd_dist.evaluation.measures import anytime_rows, budgeted_results, evaluate_outputs
 from hdkd_dist.models import ExitCosts
+from hdkd_dist.runs.pictures import draw_accuracy
 
 
 def test_every_picture_shows_something(tmp_path):
@@ -19,10 +20,10 @@ def test_every_picture_shows_something(tmp_path):
     files = {
         name: tmp_path / f"{name}.png" for name in ("anytime", "budget", "taken", "sure", "grid")
     }
-    figures.draw_anytime(results["exits"], "a network", files["anytime"])
+    draw_accuracy(results["exits"], 600, "a network", files["anytime"])
     figures.draw_budgeted(results, evaluation.test, "a network", files["budget"])
-    figures.draw_exits_taken(rows, files["taken"])
-    figures.draw_reliability(evaluation, files["sure"])
+    figures.draw_exits_taken(rows, "a network", files["taken"])
+    figures.draw_reliability(evaluation, "a network", files["sure"])
     drawn = figures.draw_easy_and_hard(
         evaluation,
         rows[len(rows) // 2],

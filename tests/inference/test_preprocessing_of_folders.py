@@ -10,7 +10,8 @@ from PIL import Image
 
 from hdkd_dist.data.preparing.beton import FieldOptions
 from hdkd_dist.data.preparing.write import write_data_set
-from hdkd_dist.data.streams import ReadOptions, SplitReader, evaluation_pass
+from hdkd_dist.data.readers.opening import open_split
+from hdkd_dist.data.streams import ReadOptions, evaluation_pass
 from hdkd_dist.inference.preprocessing import Preprocessing
 
 SIZES = [(40, 30), (30, 41), (120, 47), (33, 33), (90, 200), (31, 28)]
@@ -37,7 +38,7 @@ def test_pixels_are_the_loaders(tmp_path):
         workers=1,
     )
     reading = ReadOptions(torch.device("cpu"))
-    reader = SplitReader(manifest, "test", image_size=SIDE, batch=4, reading=reading, augment=False)
+    reader = open_split(manifest, "test", image_size=SIDE, batch=4, reading=reading)
     expected = torch.cat([part.images for part in evaluation_pass(reader, 0, 1)])
     preprocessing = Preprocessing.of(manifest, SIDE)
     assert (preprocessing.crop, preprocessing.max_side) == (0.875, LONGEST)

@@ -75,7 +75,10 @@ REFUSED = {
     "no module": (section("my_network:build"), "there is no module my_network in .* PYTHONPATH"),
     "half a module": (section("half:build"), "cannot be imported: .*a_package_that_is_not_there"),
     "no colon": (section("my_networks.build"), 'must read "package.module:callable"'),
-    "misspelt": (section("my_networks:bild"), "unknown callable of my_networks 'bild'.*'build'"),
+    "misspelt": (
+        section("my_networks:bild"),
+        "unknown callable of my_networks 'bild': did you mean build",
+    ),
     "no size": ({"factory": "my_networks:build"}, 'needs "input_size"'),
     "both": (section("my_networks:build", preset="msdnet-digits"), "give either"),
     "neither": ({}, "give either"),
@@ -110,7 +113,7 @@ def test_a_registered_network_stands_beside_the_presets(monkeypatch):
 
     assert build("two", 6, width=5).trunk.out_features == 5
     assert spec_of({"preset": "two", "overrides": {"width": 5}}).input_size == 8
-    with pytest.raises(ValueError, match="nearest known name is 'two'"):
+    with pytest.raises(ValueError, match="did you mean two"):
         build("tow")
     with pytest.raises(ValueError, match="there is a preset 'two' already"):
         register("two", factory, input_size=8)

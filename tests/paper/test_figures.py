@@ -12,13 +12,13 @@ PNG = b"\x89PNG"
 
 
 def test_a_curve_is_read_off_between_its_budgets():
-    curve = Curve("CIFAR(500)", "HDKD", 3, [10.0, 30.0], [9.0, 28.0], [80.0, 90.0])
+    curve = Curve("CIFAR(500)", "HDKD", 3, [10.0, 30.0], [9.0, 28.0], [80.0, 90.0], [0.5, 0.4])
     assert curve.at(15.0) == pytest.approx(82.5)
     assert curve.at(99.0) == 90.0
 
 
 def test_pictures_are_drawn(tmp_path):
-    curve = Curve("CIFAR(500)", "HDKD", 3, [10.0, 30.0], [9.0, 28.0], [80.0, 90.0])
+    curve = Curve("CIFAR(500)", "HDKD", 3, [10.0, 30.0], [9.0, 28.0], [80.0, 90.0], [0.5, 0.4])
     bench = SMALL.benches["cifar100"]
     runs = [
         record(plain(SMALL, bench, 150, "hdkd", no_settings).with_seed(seed), [1.0] * 4)

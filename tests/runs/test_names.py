@@ -42,3 +42,8 @@ def test_flat_names_lead_to_the_leaves():
 def test_names_for_people():
     assert names.display("gamma/kd_3_to_1") == "KD 3→1"
     assert names.display("val/top1/exit_2") == "exit 2"
+
+
+def test_numbers_are_written_as_people_write_them():
+    assert names.plain([3.0, 4.6000000000000005]) == [3.0, 4.6]
+    assert names.plain({"a": 1}) == {"a": 1}

@@ -11,7 +11,8 @@ from test_state import TWO_MICRO_BATCHES, Training
 from hdkd_dist.data.manifest import read_manifest
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.data.preparing.digits import prepare_digits
-from hdkd_dist.data.streams import ReadOptions, SplitReader
+from hdkd_dist.data.readers.opening import open_split
+from hdkd_dist.data.streams import ReadOptions
 from hdkd_dist.distributed.signals import StopRequests
 from hdkd_dist.distributed.watchdog import ProgressMark
 
@@ -26,13 +27,12 @@ def counts_of_the_split(folder):
     run, network = training.run, training.run.engine.module
     run.normalize = Normalize.of([0.5] * 3, [0.25] * 3, torch.device("cpu"))
     manifest = read_manifest(Path(folder))
-    reader = SplitReader(
+    reader = open_split(
         manifest,
         "metaval",
         image_size=16,
         batch=run.share.micro_batch,
         reading=ReadOptions(run.device, 1),
-        augment=False,
     )
     identity = RunIdentity(config={}, data={}, records=dict)
     saver = Saver(run, training.progress, Path(folder), identity, StopRequests(), ProgressMark())

@@ -30,6 +30,24 @@ class Bar(tqdm):
     monitor_interval = 0
 
 
+class LogFile:
+    """Standard error for a progress bar where it is no terminal: a line for each state."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> None:
+        """Write one state of the bar, without the carriage return that would hide the last one."""
+        if line := text.strip():
+            print(line, file=sys.stderr, flush=True)
+
+    def flush(self) -> None:
+        """Do nothing: every line is flushed."""
+
+    def isatty(self) -> bool:
+        """Tell that this is no terminal."""
+        return False
+
+
 def available_cores() -> int:
     """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0))
@@ -37,8 +55,15 @@ def available_cores() -> int:
 
 def progress_bar(total: int | None, label: str, unit: str = " images") -> tqdm:
     """Progress on stderr with rate and remaining time; seldom refreshed where it goes to a file."""
-    every = 0.2 if sys.stderr.isatty() else 10.0
-    return Bar(total=total, desc=label, unit=unit, mininterval=every, smoothing=0.05)
+    terminal = sys.stderr.isatty()
+    return Bar(
+        total=total,
+        desc=label,
+        unit=unit,
+        mininterval=0.2 if terminal else 10.0,
+        smoothing=0.05,
+        file=sys.stderr if terminal else LogFile(),
+    )
 
 
 def ordered_map(

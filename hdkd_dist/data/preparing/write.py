@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from hdkd_dist.data import manifest as manifests
+from hdkd_dist.data.beton import read_labels
 from hdkd_dist.data.manifest import ImageFormat, Manifest, Split, read_manifest
-from hdkd_dist.data.preparing.beton import FieldOptions, Samples
+from hdkd_dist.data.preparing.beton import FieldOptions, Samples, write_beton
 from hdkd_dist.data.staging import publish, staging_folder
 
 LARGE_SHARE = 0.25  # of the images, for meta-validation
@@ -158,9 +159,6 @@ def write_data_set(
     if empty := [split for split in names if len(splits[split]) == 0]:
         raise ValueError(f"the {empty[0]} split of {out} would be empty: give it images")
     with staging_folder(out) as folder:
-        # Only now: FFCV takes seconds to import.
-        from hdkd_dist.data.preparing.beton import write_beton
-
         written = {}
         for split in names:
             path = folder / f"{split}.beton"
@@ -215,9 +213,7 @@ def say(manifest: Manifest, notes: Sequence[str] = ()) -> None:
 
 def describe(path: Path, classes: int) -> Split:
     """Describe the finished file as the manifest does, from what it holds."""
-    from ffcv.reader import Reader
-
-    labels = Reader(str(path)).metadata["f1"]  # the second field
+    labels = read_labels(path)
     return Split(
         file=path.name,
         samples=len(labels),

@@ -16,7 +16,7 @@ from hdkd_dist.config.settings import Settings, without_retired
 from hdkd_dist.data.manifest import Manifest
 from hdkd_dist.distributed import ranks
 from hdkd_dist.runs.folder import CHECKPOINTS, CONFIG, METRICS, RESULTS, WEIGHTS, hold
-from hdkd_dist.runs.names import flatten
+from hdkd_dist.runs.names import flatten, plain
 from hdkd_dist.runs.network import read_run
 from hdkd_dist.training.checkpointing.files import (
     Checkpoint,
@@ -100,7 +100,7 @@ def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[
     """List what differs between two configurations and matters, "a → b" by dotted name."""
     old, new = flatten(with_defaults(before)), flatten(now)
     return {
-        key: f"{key} {old.get(key)!r} → {new.get(key)!r}"
+        key: f"{key} {plain(old.get(key))!r} → {plain(new.get(key))!r}"
         for key in sorted({*old, *new})
         if old.get(key) != new.get(key) and not under(key, FREE)
     }

@@ -7,12 +7,22 @@ import numpy as np
 import pytest
 import torch
 from ffcv.fields import IntField, RGBImageField
-from ffcv.types import ALLOC_TABLE_TYPE, HeaderType, get_metadata_type
+from ffcv.fields.rgb_image import IMAGE_MODES
+from ffcv.types import (
+    ALLOC_TABLE_TYPE,
+    CURRENT_VERSION,
+    TYPE_ID_HANDLER,
+    FieldDescType,
+    HeaderType,
+    get_metadata_type,
+)
 from noise_data import SIDE, prepare
 
-from hdkd_dist.data.beton_check import check_beton
+from hdkd_dist.data import beton
+from hdkd_dist.data.beton import read_tables
 from hdkd_dist.data.manifest import read_manifest, write
-from hdkd_dist.data.streams import ReadOptions, SplitReader
+from hdkd_dist.data.readers.opening import open_split
+from hdkd_dist.data.streams import ReadOptions
 
 METADATA = get_metadata_type([RGBImageField(), IntField(), IntField()])
 RECORDS = HeaderType.itemsize + 3 * (1 + 16 + 1024)  # after header and descriptions of fields
@@ -98,7 +108,7 @@ def put_noise(records):
 
 def test_a_whole_file_passes(prepared):
     for name, split in prepared.splits.items():
-        check_beton(prepared.path(name), split)
+        read_tables(prepared.path(name), split)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -106,7 +116,7 @@ def test_numbers_that_lead_outside(copy, damage):
     act, said = DAMAGES[damage]
     act(copy.path("metaval"), copy.splits["metaval"].samples)
     with pytest.raises(ValueError, match=r"metaval.beton is damaged") as caught:
-        check_beton(copy.path("metaval"), copy.splits["metaval"])
+        read_tables(copy.path("metaval"), copy.splits["metaval"])
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -120,11 +130,23 @@ def test_readers_refuse_manifests_that_promise_more_than_the_file_has(copy):
     manifest = read_manifest(copy.folder)
     reading = ReadOptions(torch.device("cpu"))
     with pytest.raises(ValueError, match="it says it has 17 images, the manifest 81"):
-        SplitReader(manifest, "test", image_size=SIDE, batch=8, reading=reading, augment=False)
+        open_split(manifest, "test", image_size=SIDE, batch=8, reading=reading)
 
 
 def test_a_file_that_ends_in_its_tables(copy):
     path = copy.path("test")
     path.write_bytes(path.read_bytes()[: RECORDS + 9])
     with pytest.raises(ValueError, match=r"test.beton is damaged"):
-        check_beton(path, copy.splits["test"])
+        read_tables(path, copy.splits["test"])
+
+
+def test_the_format_is_ffcvs():
+    assert HeaderType == beton.HEADER
+    assert beton.PLACE == ALLOC_TABLE_TYPE
+    assert FieldDescType == beton.FIELD
+    assert beton.VERSION == CURRENT_VERSION
+    ours, theirs = beton.SAMPLE.fields.values(), METADATA.fields.values()
+    assert list(ours) == list(theirs)  # types and offsets; FFCV's fields have no names
+    assert IMAGE_MODES == {"jpg": beton.JPEG, "raw": beton.RAW}
+    kinds = {"image": RGBImageField, "label": IntField, "index": IntField}
+    assert {name: TYPE_ID_HANDLER[number] for name, number in beton.FIELDS.items()} == kinds

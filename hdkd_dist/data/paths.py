@@ -1,0 +1,43 @@
+"""Settle what a path stands for before anything is read or written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def settled(path: str | Path) -> Path:
+    """Follow a link to what it stands for, so that renaming or replacing never moves the link.
+
+    Raises:
+        ValueError: for an empty path, and a link to something that is not there.
+    """
+    if not str(path):
+        raise ValueError("an empty path: name a file or a folder")
+    path = Path(path)
+    try:
+        if not path.is_symlink():
+            return path
+        found = path.exists()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise ValueError(f"{path} cannot be used: {error.strerror}") from None
+    if not found:
+        raise ValueError(
+            f"{path} is a link to {os.readlink(path)}, which is not there: make that, or remove "
+            "the link"
+        )
+    return path.resolve()
+
+
+def own_folder(path: str | Path) -> Path:
+    """Settle a folder that a program makes, fills and may rename.
+
+    Raises:
+        ValueError: as :func:`settled`, and for the folder that one is in or one that holds it.
+    """
+    folder = settled(path)
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"{str(path)!r} is the folder you are in, or holds it: name one of its own"
+        )
+    return folder
