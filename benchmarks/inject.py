@@ -164,8 +164,9 @@ def judge(case: Case, end: End, control: Callable[[], End]) -> str:
     if case.named and case.named in end.err + end.out:
         return ""
     if case.undamaged:
+        warnings = [line for line in lines if line.startswith(("warning", "error"))]
         usual = control()
-        if TIMES.sub("", usual.out) == TIMES.sub("", end.out) and not lines:
+        if TIMES.sub("", usual.out) == TIMES.sub("", end.out) and not warnings:
             return ""
     return f"status 0: {' / '.join([*lines, *end.out.splitlines()[-1:]])}"
 

@@ -85,7 +85,7 @@ READERS = [
     ),
     Reader(
         "pictures/train/n01/n01_train_0.JPEG",
-        "imagefolder --source pictures --out made --per_class 6 --metaval_per_class 2",
+        "imagefolder --source pictures --out made --per_class 9 --metaval_per_class 2",
         ("pictures",),
     ),
     Reader("results/small.csv", PLAN, ("results",)),
