@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from hdkd_dist import cli
-from hdkd_dist.files.strict_json import parse_json, to_json
+from hdkd_dist.files.strict_json import open_regular, parse_json, to_json
 from hdkd_dist.inference.exported import Exported, load_exported
 from hdkd_dist.inference.policy import for_budget, for_exit, thresholds_of_exit
 from hdkd_dist.inference.runtime import confidence_histogram
@@ -119,7 +119,7 @@ def read_live(file: Path, exits: int) -> Live:
         raise ValueError(f"--live {file} is no file: give the lines that predict.py has printed")
     taken, confidences, skipped = [], [], 0
     thresholds: Sequence[float] | None = None
-    with file.open(encoding="utf-8") as lines:
+    with open_regular(file) as lines:
         for number, text in enumerate(lines, start=1):
             try:
                 line = parse_json(text)

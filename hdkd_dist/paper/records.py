@@ -9,6 +9,8 @@ and ``.last``, ``gamma.mean_sum_ratio``. A row written before these were kept la
 from __future__ import annotations
 
 import csv
+import io
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hdkd_dist.files.replacing import replace_file
-from hdkd_dist.files.strict_json import parse_json, to_json
+from hdkd_dist.files.strict_json import MAX_BYTES, open_regular, parse_json, to_json
 from hdkd_dist.paper.scales import DATA_SETS
 from hdkd_dist.paper.trials import Trial
 from hdkd_dist.runs import names
@@ -190,17 +192,23 @@ def to_csv_digits(value: Any) -> Any:
 def read_records(results: Path, scale: str) -> dict[str, Record]:
     """Read what is known of a scale, by name; empty if there is nothing yet."""
     curves: dict[str, list[dict[str, float]]] = {}
-    for row in read_rows(results / f"{scale}_gamma.csv"):
+    for row in read_rows(results / f"{scale}_gamma.csv", ("name", "step")):
         point: Values = {
             key: parse_cell(text) for key, text in row.items() if text and key != "name"
         }
         curves.setdefault(row["name"], []).append(point)
     records = {}
-    for row in read_rows(results / f"{scale}.csv"):
+    for row in read_rows(results / f"{scale}.csv", ("name", *PLACE, "identity")):
         values = {key: parse_cell(text) for key, text in row.items() if key not in KEYS and text}
         place = {key: row[key] for key in PLACE}
         name, data = row["name"], row.get("data") or ""
-        identity = parse_json(row["identity"])
+        try:
+            identity = parse_json(row["identity"])
+        except ValueError as error:
+            raise ValueError(
+                f"{results / scale}.csv: the identity of {name!r} is damaged ({error}): restore "
+                "the file, or delete that row to have the run trained again"
+            ) from None
         records[name] = Record(name, identity, place, values, curves.get(name, []), data)
     return records
 
@@ -223,22 +231,53 @@ def write_records(records: Mapping[str, Record], results: Path, scale: str) -> N
     write_rows(results / f"{scale}_gamma.csv", points, ("name", "step"))
 
 
-def read_rows(file: Path) -> list[dict[str, str]]:
-    """Read a CSV file's rows; none if there is no file."""
-    if not file.exists():
+def read_rows(file: Path, needed: Sequence[str]) -> list[dict[str, str]]:
+    """Read a CSV file's rows; none if there is no file.
+
+    Args:
+        file: as :func:`write_rows` leaves it.
+        needed: columns that must be there.
+
+    Raises:
+        ValueError: for anything else in its place, in one line.
+    """
+    try:
+        with open_regular(file) as stream:
+            content = stream.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
+        if not content.endswith(b"\n"):
+            raise ValueError("it ends in the middle of a line")
+        lines = csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""), strict=True)
+        columns = lines.fieldnames or []
+        if missing := [name for name in needed if name not in columns]:
+            raise ValueError(f"it has no column {missing[0]!r}")
+        if len(set(columns)) < len(columns):
+            raise ValueError("a column stands twice")
+        rows = list(lines)
+        for number, row in enumerate(rows, start=1):
+            if None in row or None in row.values():
+                raise ValueError(f"row {number} has not as many cells as there are columns")
+        return rows
+    except FileNotFoundError:
         return []
-    with file.open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(lines))
+    except (OSError, ValueError, csv.Error) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(
+            f"{file} is not what collect has written ({said}): restore it, or delete it to begin "
+            "anew"
+        ) from None
 
 
 def write_rows(file: Path, rows: Sequence[Mapping[str, Any]], first: Sequence[str]) -> None:
     """Write a CSV file with all columns that occur, the named ones first."""
     columns = dict.fromkeys([*first, *sorted({key for row in rows for key in row}, key=in_order)])
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", encoding="utf-8", newline="") as lines:
-        writer = csv.DictWriter(lines, list(columns), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    replace_file(file, lines.getvalue())
 
 
 def in_order(name: str) -> list[tuple[int, str]]:
@@ -247,10 +286,17 @@ def in_order(name: str) -> list[tuple[int, str]]:
 
 
 def parse_cell(text: str) -> float | int | str:
-    """Read a cell: a whole number, a number, or a word."""
+    """Read a cell: a whole number, a number, or a word.
+
+    Raises:
+        ValueError: for a number that is not finite.
+    """
     for kind in (int, float):
         try:
-            return kind(text)
+            value = kind(text)
         except ValueError:
             continue
+        if not math.isfinite(value):
+            raise ValueError(f"a collected result is {text}: collect its run again")
+        return value
     return text

@@ -37,6 +37,14 @@ with requests.patience():
 """
 
 
+@pytest.fixture(autouse=True)
+def hangup_is_heard():
+    """Children hear SIGHUP although these tests may themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def start(folder, phase, word, under=()):
     process = subprocess.Popen(
         [*under, sys.executable, "-c", SCRIPT, phase],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,24 +121,24 @@ def test_the_command_reports_and_its_status_says_whether(exported, tmp_path, cap
     write(same, exits(400, SHARES, 1), confidences(400, 2))
     write(hard, exits(400, [0.2, 0.2, 0.6], 1), confidences(400, 2))
     write(bare, exits(400, SHARES, 1), confidences(400, 2), thresholds=None)
-    drift.main("model", str(same))
+    drift.main(Path("model"), same)
     printed = capsys.readouterr()
     found = json.loads(printed.out)
     assert (found["images"], found["skipped"]) == (400, 1)
     assert found["mmac"]["holds"]
     assert printed.err.startswith("no drift, and the budget holds")
     with pytest.raises(SystemExit) as stop:
-        drift.main("model", str(hard))
+        drift.main(Path("model"), hard)
     assert stop.value.code == 1
     said = capsys.readouterr().err
     assert said.startswith(
         "drift: images leave elsewhere, the budget is exceeded (2.942 against 1.9 "
     )
     with pytest.raises(ValueError, match="no summary line"):
-        drift.main("model", str(bare))
-    drift.main("model", str(bare), budget_mmac=BUDGET)
+        drift.main(Path("model"), bare)
+    drift.main(Path("model"), bare, budget_mmac=BUDGET)
     with pytest.raises(SystemExit):
-        drift.main("model", str(bare), exit=1)
+        drift.main(Path("model"), bare, exit=1)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_the_command_reports_and_its_status_says_whether(exported, tmp_path, cap
         ("{", "line 2: not of predict.py"),
         ("[1]", "line 2"),
         ('{"exit": 4, "confidence": 0.5}', "exit 4 of a model with 3"),
-        ('{"exit": 1, "confidence": NaN}', "confidence nan"),
+        ('{"exit": 1, "confidence": NaN}', "confidence is nan"),
         ('{"exit": 1}', "no 'confidence'"),
         ('{"summary": {"thresholds": [1]}}\n{"summary": {"thresholds": [2]}}', "line 3"),
         ("[" * 100_000, "line 2"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -108,3 +109,36 @@ def test_another_run_can_build_on_what_was_kept(tmp_path):
     lay_out(record(TRIAL, [1.0] * 4), tmp_path / "source")
     assert learned_weights(tmp_path / "source", 4).tolist() == [1.5] * 4 + [0.25] * 6
     assert read_sum_curve(tmp_path / "source").at(5) == pytest.approx(1.1)
+
+
+def fifo(file):
+    file.unlink()
+    os.mkfifo(file)
+
+
+def folder(file):
+    file.unlink()
+    file.mkdir()
+
+
+DAMAGES = {
+    "empty": lambda file: file.write_text(""),
+    "zeros": lambda file: file.write_bytes(bytes(100)),
+    "not UTF-8": lambda file: file.write_bytes(b"name,\xff\n"),
+    "a cell too many": lambda file: file.write_text(file.read_text().rstrip() + ",7\n"),
+    "cut off": lambda file: file.write_text(file.read_text()[: len(file.read_text()) // 2]),
+    "no identity": lambda file: file.write_text(file.read_text().replace("identity", "id")),
+    "not finite": lambda file: file.write_text(file.read_text().replace("0.123", "nan")),
+    "a pipe": fifo,
+    "a folder": folder,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_results_are_named_in_one_line(tmp_path, damage):
+    plain_run = record(TRIAL, [50.0] * 4)
+    kept = replace(plain_run, values={**plain_run.values, "figure": 0.123})
+    write_records({kept.name: kept}, tmp_path, "small")
+    DAMAGES[damage](tmp_path / "small.csv")
+    with pytest.raises(ValueError, match=r"^[^\n]*(small\.csv|collected result)[^\n]*$"):
+        read_records(tmp_path, "small")
