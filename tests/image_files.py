@@ -40,8 +40,10 @@ def make_tar(source, path, mode="w", arcname="."):
 
 
 def prepare(run_script, source, out, *flags):
+    pairs = zip(FLAGS[::2], FLAGS[1::2], strict=True)
+    usual = [word for flag, value in pairs if flag not in flags for word in (flag, value)]
     status, stdout, stderr = run_script(
-        "imagefolder", "--source", source, "--out", out, *(FLAGS + list(flags))
+        "imagefolder", "--source", source, "--out", out, *usual, *flags
     )
     assert status == 0
     return read_manifest(out), stdout, stderr

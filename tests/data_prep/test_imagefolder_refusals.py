@@ -103,11 +103,11 @@ def test_tars_that_cannot_be_read_by_offset(tmp_path, source, refuse):
         (["--write_mode", "png"], "--write_mode is 'png': choose one of raw, jpg, proportion"),
         (["--quality", "101"], "--quality is 101"),
         (["--max_side", "-1"], "--max_side is -1"),
-        (["--max_side", "big"], "--max_side is 'big'"),
+        (["--max_side", "big"], "--max_side must be a whole number, not 'big'"),
         (["--workers", "0"], "--workers is 0"),
         (["--proportion", "2"], "--proportion is 2"),
         (["--per_class", "1"], "per_class is 1 and includes"),
-        (["--seed", "a"], "--seed is 'a'"),
+        (["--seed", "a"], "--seed must be a whole number, not 'a'"),
     ],
 )
 def test_bad_flags_are_refused(tmp_path, source, refuse, flags, message):

@@ -53,7 +53,7 @@ def test_bad_requests_are_refused(tmp_path, refuse):
     assert "138 usable images, but 140 are needed" in refuse(
         "digits", "--out", out, "--per_class=140"
     )
-    assert "--seed is 'x'" in refuse("digits", "--out", out, "--seed", "x")
+    assert "--seed must be a whole number, not 'x'" in refuse("digits", "--out", out, "--seed", "x")
     assert "--workers is 0" in refuse("digits", "--out", out, "--workers", "0")
     assert not list(tmp_path.iterdir())
     prepare_digits(out)

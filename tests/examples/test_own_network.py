@@ -126,7 +126,7 @@ def exported(folder, peace, monkeypatch):
 
 def predicted(folder, capsys, **options):
     capsys.readouterr()
-    predict.main(str(folder / "exported"), str(folder / "images"), **options)
+    predict.main(folder / "exported", folder / "images", **options)
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hdkd_dist.models import PRESETS, __main__
+from hdkd_dist.models import PRESETS, __main__, presets
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +57,7 @@ def test_every_preset_is_there_and_later_exits_cost_more(costs):
 
 def test_the_table_shows_the_same_numbers_in_aligned_columns(costs, monkeypatch, capsys):
     small = {name: PRESETS[name] for name in ("msdnet-cifar-small", "resnet-imagenet-4")}
-    monkeypatch.setattr(__main__, "PRESETS", small)
+    monkeypatch.setattr(presets, "PRESETS", small)
     __main__.main()
     header, *lines = capsys.readouterr().out.splitlines()
 

@@ -157,7 +157,7 @@ def test_a_run_keeps_the_weights_of_further_losses_by_name(my_losses):
         ("my_losses:without_graph", r"another derivative in forward mode: .* detach\(\)"),
         ("my_losses:reverse_only", "fails on logits .*NotImplementedError"),
         ("my_losses:broken", "fails on logits .*TypeError"),
-        ("my_losses:confidense", "unknown callable of my_losses.*'confidence'"),
+        ("my_losses:confidense", "unknown callable of my_losses.*did you mean confidence"),
         ("my_lossses:confidence", "the loss my_lossses:confidence: there is no module"),
     ],
 )

@@ -63,7 +63,7 @@ def test_a_method_that_learns_is_refused(folder, monkeypatch):
     config = load_config("small.json", {"hdkd.data.path": "whole"}, world_size=1)
     message = "hdkd learns γ, but whole has no meta-validation split"
     with pytest.raises(ValueError, match=message):
-        train.check_data(config)
+        train.check_run(config, "never", False)
 
     words = ["--ds_config", "small.json", "--data", "whole", "--out", "learned"]
     run = call("hdkd_dist/train.py", *words, cwd=folder)
