@@ -63,7 +63,7 @@ def write_run(folder, preset, data, steps=40):
     (folder / "checkpoints/final").mkdir(parents=True)
     save_file(network.state_dict(), folder / "checkpoints/final/model.safetensors")
     model = {"preset": preset, "overrides": {}}
-    section = {"model": model, "data": {"path": str(data)}}
+    section = {"method": "hdkd", "model": model, "data": {"path": str(data)}}
     (folder / "config.json").write_text(json.dumps({"hdkd": section}))
     (folder / "results.json").write_text(json.dumps(BEFORE))
     return network.eval()
@@ -98,7 +98,7 @@ def test_outputs(folder):
 def exported(folder):
     out = folder / "exported"
     with contextlib.redirect_stdout(io.StringIO()):
-        export.main(str(folder / "runs/a"), str(out))
+        export.main(folder / "runs/a", out)
     return out
 
 
@@ -181,7 +181,7 @@ def test_predictions_are_the_evaluations(
     exported, test_images, test_outputs, results, capsys, runtime
 ):
     for k in range(3):
-        predict.main(str(exported), str(test_images), exit=k + 1, runtime=runtime)
+        predict.main(exported, test_images, exit=k + 1, runtime=runtime)
         *lines, last = lines_of(capsys)
         expected = test_outputs.logits[k].argmax(dim=1).tolist()
         assert [line["index"] for line in lines] == expected
@@ -189,7 +189,7 @@ def test_predictions_are_the_evaluations(
         assert last["summary"]["mmac"] == pytest.approx(results["exits"][k]["mmac"])
     row = results["budgeted"][20]
     budget = row["budget_mmac"]
-    predict.main(str(exported), str(test_images), budget_mmac=budget, runtime=runtime)
+    predict.main(exported, test_images, budget_mmac=budget, runtime=runtime)
     *lines, last = lines_of(capsys)
     assert last["summary"]["mmac"] == pytest.approx(row["mmac"], rel=1e-6)
     right = np.array([line["index"] for line in lines]) == test_outputs.labels.numpy()
@@ -268,7 +268,7 @@ def test_onnx_stages_in_a_row_give_every_exit(exported, test_images, test_output
 
 def refused(main, *words, **flags):
     with pytest.raises(ValueError) as error:  # noqa: PT011
-        main(*map(str, words), **flags)
+        main(*map(Path, words), **flags)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -327,8 +327,8 @@ DAMAGES = {  # on both runtimes
     "other exits": ([change("temperatures", value=[1, 1])], "for 2 exits, the network has 3"),
     "temperatures in words": ([change("temperatures", value=["a"] * 3)], "are not numbers"),
     "temperature 0": ([change("temperatures", 1, value=0)], "temperatures must be above 0"),
-    "temperature NaN": ([change("temperatures", 1, value=NAN)], "NaN is no number of JSON"),
-    "threshold NaN": ([change("budgets", 3, "thresholds", 0, value=NAN)], "NaN is no number"),
+    "temperature NaN": ([change("temperatures", 1, value=NAN)], "temperatures.1 is nan"),
+    "threshold NaN": ([change("budgets", 3, "thresholds", 0, value=NAN)], "thresholds.0 is nan"),
     "threshold true": ([change("budgets", 3, "thresholds", 0, value=True)], "are not numbers"),
     "std 0": ([change("preprocessing", "std", 1, value=0.0)], "std must be above 0"),
     "mean": ([change("preprocessing", "mean", value=3)], "describes no network"),
@@ -338,7 +338,7 @@ DAMAGES = {  # on both runtimes
 }
 ONLY_TORCH = {
     "no weights": ([lambda folder: (folder / WEIGHTS).unlink()], "has no model.safetensors"),
-    "unknown preset": ([change("preset", value="msdnet-digit")], "'msdnet-digits'"),
+    "unknown preset": ([change("preset", value="msdnet-digit")], "did you mean msdnet-digits"),
     "a thousand million layers": (
         [change("overrides", value={"layers_per_block": [10**9]})],
         "more than its weights hold",
@@ -413,7 +413,7 @@ def test_budgets_as_they_are_printed(exported, test_images, results):
     costs = [f"{row['mmac']:.2f}" for row in results["exits"]]
     for cost in (costs[0], costs[-1]):
         with contextlib.redirect_stdout(io.StringIO()):
-            predict.main(str(exported), str(test_images), budget_mmac=float(cost))
+            predict.main(exported, test_images, budget_mmac=float(cost))
 
 
 def test_runs_that_cannot_be_exported(folder, tmp_path):

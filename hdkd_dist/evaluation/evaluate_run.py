@@ -288,8 +288,7 @@ def evaluate_run(folder: Path, options: Options) -> Evaluated:
             for name, each in outputs.items():
                 save_outputs(each, folder / LOGITS / f"{name}.safetensors")
         update_results(folder, results)
-        method = read_results(folder)["method"]
-        title = f"{method}, {network_name(model)} on {manifest.name}"
+        title = f"{config['hdkd']['method']}, {network_name(model)} on {manifest.name}"
         drawn = draw_evaluation(folder / FIGURES, title, evaluation, results, data)
     print(f"{folder}, {manifest.name}")
     print(table(results["exits"]))
