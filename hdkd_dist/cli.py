@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import select
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -63,11 +65,28 @@ def run(
             raise
         discard_output()
         sys.exit(1)
-    except OSError as error:
-        if error.filename is not None or not output_fails():
+    except (OSError, RuntimeError) as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        if said := fault_of_a_path(error):
+            fail(ValueError(said))
+        if not isinstance(error, OSError) or error.filename is not None or not output_fails():
             raise
         discard_output()
         fail(ValueError(f"what is printed cannot be written to stdout ({error.strerror})"))
+
+
+def fault_of_a_path(error: OSError | RuntimeError) -> str:
+    """Say in one line that a path can be none; empty for any other error.
+
+    Whatever a program does first with such a path fails, be it a look whether it is there.
+    """
+    if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+        path = textwrap.shorten(str(error.filename), 200, placeholder=" …")
+        return f"{path[:200]} cannot be a path here ({error.strerror}): give another one"
+    if str(error).startswith("Symlink loop"):  # pathlib's own words, before Python 3.13
+        return f"{error}: give a path that leads somewhere"
+    return ""
 
 
 def output_fails() -> bool:

@@ -187,3 +187,20 @@ found = {HEAVY} & sys.modules.keys()
 assert not found, found
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "loop"])
+def test_a_path_that_can_be_none_is_one_line(path, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+
+    def main(data: str) -> None:
+        Path(data).resolve(strict=True)
+
+    with pytest.raises(SystemExit) as stop:
+        cli.run(main, ["--data", path])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert len(said) < 400

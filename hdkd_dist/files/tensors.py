@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hdkd_dist.files.replacing import replacing
@@ -23,3 +24,16 @@ def write_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
             save_file({name: value.contiguous() for name, value in tensors.items()}, partial)
         except SafetensorError as error:  # it has no class of its own for a full disk
             raise OSError(0, str(error), str(file)) from None
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Read tensors by name; on the CPU.
+
+    Raises:
+        OSError: if the file cannot be read, or is larger than the memory.
+        SafetensorError: if it is damaged.
+    """
+    try:
+        return load_file(file)
+    except MemoryError:
+        raise OSError(errno.ENOMEM, "larger than the memory", str(file)) from None

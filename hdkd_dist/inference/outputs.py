@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from hdkd_dist.files.tensors import write_tensors
+from hdkd_dist.files.tensors import read_tensors, write_tensors
 
 
 @dataclass(frozen=True)
@@ -54,4 +53,4 @@ def save_outputs(outputs: Outputs, file: Path) -> None:
 
 def load_outputs(file: Path) -> Outputs:
     """Read what :func:`save_outputs` has written."""
-    return Outputs(**load_file(file))
+    return Outputs(**read_tensors(file))

@@ -10,10 +10,10 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from hdkd_dist.files.tensors import read_tensors
 from hdkd_dist.inference.exported import AGAIN, DESCRIPTION, WEIGHTS, Exported
 from hdkd_dist.inference.runtime import Compaction
 from hdkd_dist.models import MultiExit, build_from, spec_of, staged
@@ -68,7 +68,7 @@ def load_network(exported: Exported) -> nn.Module:
     exported.require_own(weights)
     network = _build(exported, weights.stat().st_size)
     try:
-        values = load_file(weights)
+        values = read_tensors(weights)
         network.load_state_dict(values)
     except (SafetensorError, RuntimeError, OSError) as error:
         short = textwrap.shorten(str(error), 200, placeholder=" …")  # it names every tensor

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hdkd_dist.data.manifest import FILE_NAME, Manifest, read_alone
 from hdkd_dist.files.strict_json import read_json_object
+from hdkd_dist.files.tensors import read_tensors
 from hdkd_dist.models import build_from, network_name, spec_of
 from hdkd_dist.models.pretrained import public_weights, take_weights
 from hdkd_dist.runs.folder import CONFIG, WEIGHTS
@@ -66,7 +66,7 @@ def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> n
     model = config["hdkd"]["model"]
     network = build_from(spec_of(model), num_classes)
     try:
-        values = load_file(file)
+        values = read_tensors(file)
         network.load_state_dict(values)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ValueError(
@@ -113,7 +113,7 @@ def read_weights(source: Path) -> dict[str, Tensor]:
         raise ValueError(f"--init_from {source} {what}: give one, or a file of weights")
     try:
         if file.suffix == ".safetensors":
-            return load_file(file)
+            return read_tensors(file)
         return public_weights(torch.load(file, map_location="cpu", weights_only=True))
     except (OSError, SafetensorError, RuntimeError, UnpicklingError, EOFError, ValueError) as error:
         raise ValueError(f"--init_from {file}: not readable weights ({in_short(error)})") from None

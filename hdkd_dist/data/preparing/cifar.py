@@ -215,6 +215,8 @@ def folder_members(source: Path, archive: Archive) -> Iterator[tuple[str, bytes]
 
 def archive_members(source: Path, archive: Archive) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of the archive's members, in one pass."""
+    if not source.is_file():  # a pipe would be waited for, a device read without end
+        raise ValueError(f"{source} is no regular file: {archive.where}")
     try:
         with tarfile.open(source, "r:*") as opened:
             for entry in opened:
