@@ -144,12 +144,13 @@ def hash_of(folder: Path) -> str:
     return total.hexdigest()
 
 
+PROGRESS = re.compile(r"\[\d\d:\d\d.*(files|images)/s\]$")  # is no complaint
 TIMES = re.compile(r'("?\w*(ms|seconds|per_s|time)\w*"?)( ?[:=] ?)[\d.e-]+')
 
 
 def judge(case: Case, end: End, control: Callable[[], End]) -> str:
     """What is wrong with how a command ended; empty if nothing is."""
-    lines = [line for line in end.err.splitlines() if line.strip()]
+    lines = [line for line in end.err.splitlines() if line.strip() and not PROGRESS.search(line)]
     errors = [line for line in lines if line.startswith("error")]
     if "Traceback (most recent call last)" in end.err:
         return f"traceback: {lines[-1]}"

@@ -7,7 +7,6 @@ import inspect
 import os
 import select
 import sys
-import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from hdkd_dist.spelling import did_you_mean
 
 TRACEBACK = "HDKD_TRACEBACK"  # environment variable: show where an error comes from
 # Packages that are not there after a plain ``pip install hdkd_dist`` → the extra that brings them.
+LONG = 1000  # characters; a longer word is shortened where it is complained of
 EXTRAS = {
     **dict.fromkeys(("deepspeed", "ffcv", "wandb", "wandb_workspaces", "matplotlib"), "train"),
     **dict.fromkeys(("plotly", "jinja2", "tqdm", "sklearn", "scipy", "pydantic"), "train"),
@@ -82,8 +82,7 @@ def fault_of_a_path(error: OSError | RuntimeError) -> str:
     Whatever a program does first with such a path fails, be it a look whether it is there.
     """
     if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
-        path = textwrap.shorten(str(error.filename), 200, placeholder=" …")
-        return f"{path[:200]} cannot be a path here ({error.strerror}): give another one"
+        return f"{error.filename} cannot be a path here ({error.strerror}): give another one"
     if str(error).startswith("Symlink loop"):  # pathlib's own words, before Python 3.13
         return f"{error}: give a path that leads somewhere"
     return ""
@@ -156,7 +155,8 @@ def fail(error: ValueError) -> NoReturn:
     alone = getattr(error, "one_rank", False)
     if first or alone:
         where = "" if first else f" (rank {rank})"
-        print(f"error{where}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        words = (word if len(word) < LONG else f"{word[:100]}…" for word in str(error).split())
+        print(f"error{where}: {' '.join(words)}", file=sys.stderr, flush=True)
     sys.exit(2)
 
 

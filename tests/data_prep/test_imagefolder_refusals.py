@@ -1,3 +1,4 @@
+import os
 import tarfile
 
 import pytest
@@ -113,3 +114,10 @@ def test_tars_that_cannot_be_read_by_offset(tmp_path, source, refuse):
 def test_bad_flags_are_refused(tmp_path, source, refuse, flags, message):
     assert message in refuse("imagefolder", "--source", source, "--out", tmp_path / "out", *flags)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_larger_than_any_picture_is_not_read(source, tmp_path, refuse):
+    for file in (source / "train/n01").iterdir():
+        os.truncate(file, 1 << 40)  # takes no place on the disk
+    message = refuse("imagefolder", "--source", source, "--out", tmp_path / "out", *FLAGS)
+    assert ".JPEG has 1,099,511,627,776 bytes" in message

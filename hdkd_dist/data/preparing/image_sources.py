@@ -26,6 +26,9 @@ MAGIC = {
 }
 
 
+MAX_BYTES = 1 << 30  # of a picture or a list
+
+
 class File(NamedTuple):
     """Name a file: its folder, its name there, its size in bytes, and its offset in a tar."""
 
@@ -40,7 +43,13 @@ class File(NamedTuple):
         return posixpath.join(self.folder.path, self.name)
 
     def read(self, limit: int | None = None) -> bytes:
-        """Return the content, or its first ``limit`` bytes; see ``Folder.read``."""
+        """Return the content, or its first ``limit`` bytes; see ``Folder.read``.
+
+        Raises:
+            ValueError: if it cannot be read, or all of more than ``MAX_BYTES`` is asked for.
+        """
+        if limit is None and self.size > MAX_BYTES:
+            raise ValueError(f"{self.path} has {self.size:,} bytes, as no picture: take it away")
         return self.folder.read(self, self.size if limit is None else min(limit, self.size))
 
 
