@@ -17,8 +17,8 @@ from hdkd_dist.flags import HELP, flags_of, help_page, read_flags
 from hdkd_dist.spelling import did_you_mean
 
 TRACEBACK = "HDKD_TRACEBACK"  # environment variable: show where an error comes from
-# Packages that are not there after a plain ``pip install hdkd_dist`` → the extra that brings them.
 LONG = 1000  # characters; a longer word is shortened where it is complained of
+# Packages that are not there after a plain ``pip install hdkd_dist`` → the extra that brings them.
 EXTRAS = {
     **dict.fromkeys(("deepspeed", "ffcv", "wandb", "wandb_workspaces", "matplotlib"), "train"),
     **dict.fromkeys(("plotly", "jinja2", "tqdm", "sklearn", "scipy", "pydantic"), "train"),
