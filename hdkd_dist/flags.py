@@ -233,10 +233,8 @@ def known_flag(written: str, flags: Mapping[str, Flag], program: str) -> Flag:
     name = written[2:].replace("-", "_")
     if name in flags:
         return flags[name]
-    known = [f"--{flag}" for flag in flags]
-    hint = did_you_mean(written, known) or (
-        did_you_mean(written, SETTINGS) + " Settings are given by --set NAME=VALUE"
-        if "set" in flags
-        else ""
-    )
+    known = [f"--{flag}" for flag in (*flags, "help", "version")]
+    hint = did_you_mean(written, known)
+    if not hint and "set" in flags and (meant := did_you_mean(written, SETTINGS)):
+        hint = f"{meant} Settings are given by --set NAME=VALUE"
     raise ValueError(f"{written} is no flag of {program}{hint or '; --help shows them'}")

@@ -85,6 +85,7 @@ def test_the_declared_type_decides(words, values):
         (["-o", "a"], "'-o' belongs to no flag"),
         (["--", "a"], "-- is no flag of example.py"),
         (["--out", "a", "--out", "b"], "--out is given twice: a and b"),
+        (["--hlep"], "--hlep is no flag of example.py: did you mean --help?"),
         (["--epoch", "3"], "--epoch is no flag of example.py: did you mean --epochs?"),
         (["--output_dir", "a"], "--output_dir is no flag of example.py: did you mean --out?"),
         (["--zzz", "3"], "--zzz is no flag of example.py; --help shows them"),
