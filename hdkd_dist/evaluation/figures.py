@@ -16,11 +16,9 @@ from hdkd_dist.runs.pictures import (
     ACCURACY,
     COST,
     Rows,
-    band,
     column,
     drawing,
-    half_width,
-    interval_label,
+    shade_noise,
 )
 from hdkd_dist.runs.results import BudgetRow, Results
 
@@ -36,18 +34,10 @@ def draw_budgeted(results: Results, test: Judged, title: str, file: Path) -> Non
     exits, rows = results["exits"], results["budgeted"]
     costs, images = column(exits, "mmac"), test.top1.shape[1]
     spent, accuracy = column(rows, "mmac"), column(rows, "top1")
-    noise = [half_width(each, images) for each in accuracy]
     ideal_cost, ideal_top1 = (line.tolist() for line in oracle(test.top1, costs))
     with drawing(file, 5.4, 4) as (figure, axes):
         axes.plot(spent, accuracy, "C0-", label="early exit")
-        axes.fill_between(
-            spent,
-            *band(accuracy, noise),
-            color="C0",
-            alpha=0.12,
-            lw=0,
-            label=interval_label(images),
-        )
+        shade_noise(axes, spent, accuracy, images)
         axes.plot(costs, column(exits, "top1"), "o-", color="C3", lw=1, label="single exits")
         bottom, top = axes.get_ylim()
         ideal = [*ideal_cost, costs[-1]], [*ideal_top1, ideal_top1[-1]]

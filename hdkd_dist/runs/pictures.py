@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hdkd_dist.files.replacing import replacing
@@ -59,9 +60,11 @@ def band(middle: Sequence[float], half: Sequence[float]) -> tuple[list[float], l
     return [m - h for m, h in pairs], [m + h for m, h in pairs]
 
 
-def interval_label(images: int) -> str:
-    """Say of what an interval is."""
-    return f"95 % interval, {images:,} test images"
+def shade_noise(axes: Axes, costs: Sequence[float], top1: Sequence[float], images: int) -> None:
+    """Shade the 95 % interval around a curve of accuracies, in percent, on so many test images."""
+    edges = band(top1, [half_width(each, images) for each in top1])
+    label = f"95 % interval, {images:,} test images"
+    axes.fill_between(costs, *edges, color="C0", alpha=0.12, lw=0, label=label)
 
 
 def draw_accuracy(exits: Rows, test_images: int, title: str, file: Path) -> None:
@@ -79,16 +82,8 @@ def draw_accuracy(exits: Rows, test_images: int, title: str, file: Path) -> None
             axes.plot(costs, column(exits, "val_top1"), "s:", color="C1", ms=4, label="validation")
         if "top1" in exits[0]:
             test = column(exits, "top1")
-            noise = [half_width(accuracy, test_images) for accuracy in test]
             axes.plot(costs, test, "o-", color="C0", label="test")
-            axes.fill_between(
-                costs,
-                *band(test, noise),
-                color="C0",
-                alpha=0.12,
-                lw=0,
-                label=interval_label(test_images),
-            )
+            shade_noise(axes, costs, test, test_images)
         axes.margins(x=0.06, y=0.15)
         axes.set(xlabel=COST, ylabel=ACCURACY, title=title)
         above = axes.secondary_xaxis("top")  # names there meet no curve

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -73,68 +74,56 @@ def finish(
     Raises:
         ValueError: if they cannot be written; the checkpoints are as they were.
     """
-    state = network_state(run.engine.module, run.average)
-    replicas = ranks.gather_from_ranks(run.weights.gamma)
-    with ranks.agreement():
-        if ranks.rank() == 0:
-            try:
-                write_end(run, data, progress, test, reporter, folder, state, replicas)
-            except OSError as error:
-                raise ValueError(
-                    f"{folder} cannot be written ({error.strerror}): mend that, and the same "
-                    "command with --resume auto goes on from the last checkpoint"
-                ) from None
+    network = run.engine.module
+    state = network_state(network, run.average)
+    replicas = ranks.gather_from_ranks(run.weights.gamma)  # [R, n]
+    with ranks.agreement(), writable(folder):
+        if ranks.rank() != 0:
+            return
+        write_tensors(state, folder / WEIGHTS)
+        costs = exit_costs(network, run.image_size)
+        rows = exit_rows(costs, progress.validation, test)
+        settings = run.settings
+        layout = LossLayout(network.num_exits, settings.loss.term_names)
+        results: Results = {
+            "method": settings.method,
+            "dataset": data.manifest.name,
+            "data": {"sha256": data.manifest.identity, "read_at": dict(data.read_at)},
+            "preset": network_name(settings.model.model_dump()),
+            "seed": settings.run.seed,
+            "world_size": run.share.world_size,
+            "hardware": describe_device(run.device),
+            "exits": rows,
+            "gamma": gamma_record(run.weights, layout, list(map(sha256_of_bits, replicas))),
+            "train": {"steps": run.steps, **progress.pace.totals()},
+        }
+        if run.average is not None:
+            results["ema_decay"] = run.average.decay
+        update_results(folder, results)
+        pictures = draw_figures(folder, data.manifest.splits["test"].samples)
+        reporter.finish(run.steps, rows, pictures)
+        print(table(rows))
+        if run.average is not None:
+            print(f"measured and saved: the weights' average with decay {run.average.decay}")
+        if costs.uncounted:
+            print(f"multiply-adds leave out {', '.join(costs.uncounted)}: no formula is known")
+        print(f"{folder}: weights, {RESULTS}, {METRICS}, {', '.join(p.name for p in pictures)}")
 
 
-def write_end(
-    run: Run,
-    data: VerifiedData,
-    progress: Progress,
-    test: Tensor | None,
-    reporter: Reporter,
-    folder: Path,
-    state: Mapping[str, Tensor],
-    replicas: Tensor,
-) -> None:
-    """Write what :func:`finish` has collected from all ranks; rank 0.
-
-    Args:
-        run, data, progress, test, reporter, folder: see there.
-        state: θ and the running statistics, by name.
-        replicas: γ of each rank, [R, n].
+@contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Turn a folder that cannot be written into one line that says how to go on.
 
     Raises:
-        OSError: if it cannot be written.
+        ValueError: in place of ``OSError``.
     """
-    network = run.engine.module
-    write_tensors(state, folder / WEIGHTS)
-    costs = exit_costs(network, run.image_size)
-    rows = exit_rows(costs, progress.validation, test)
-    settings = run.settings
-    layout = LossLayout(network.num_exits, settings.loss.term_names)
-    results: Results = {
-        "method": settings.method,
-        "dataset": data.manifest.name,
-        "data": {"sha256": data.manifest.identity, "read_at": dict(data.read_at)},
-        "preset": network_name(settings.model.model_dump()),
-        "seed": settings.run.seed,
-        "world_size": run.share.world_size,
-        "hardware": describe_device(run.device),
-        "exits": rows,
-        "gamma": gamma_record(run.weights, layout, list(map(sha256_of_bits, replicas))),
-        "train": {"steps": run.steps, **progress.pace.totals()},
-    }
-    if run.average is not None:
-        results["ema_decay"] = run.average.decay
-    update_results(folder, results)
-    pictures = draw_figures(folder, data.manifest.splits["test"].samples)
-    reporter.finish(run.steps, rows, pictures)
-    print(table(rows))
-    if run.average is not None:
-        print(f"measured and saved: the weights' average with decay {run.average.decay}")
-    if costs.uncounted:
-        print(f"multiply-adds leave out {', '.join(costs.uncounted)}: no formula is known")
-    print(f"{folder}: weights, {RESULTS}, {METRICS}, {', '.join(p.name for p in pictures)}")
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"{folder} cannot be written ({error.strerror}): mend that, and the same "
+            "command with --resume auto goes on from the last checkpoint"
+        ) from None
 
 
 def sha256_of_bits(tensor: Tensor) -> str:
