@@ -17,6 +17,11 @@ from functools import partial
 from typing import Any
 
 import torch
+
+# torch loads these rules at the first use of a function that needs them. Up to Python 3.11.7 that
+# fails when another thread, a reader's compiler for one, parses source code at the same time
+# (https://github.com/python/cpython/issues/106905). So they are loaded here, by the first thread.
+import torch._decomp.decompositions_for_jvp
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel

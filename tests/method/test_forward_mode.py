@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -29,6 +32,16 @@ class Mixed(nn.Module):
         features = torch.relu_(self.norm(self.first(images)))
         features = self.frozen(self.plain_norm(self.strided(features)))
         return self.linear(features.mean(dim=(2, 3)) + features.amax(dim=(2, 3)))
+
+
+def test_torchs_own_rules_are_loaded_before_any_reader_starts():
+    """Else the first pushforward parses sources beside a reader's compiler: see the module."""
+    program = (
+        "import sys, hdkd_dist.method.forward_mode; "
+        "print('torch._decomp.decompositions_for_jvp' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "True\n"
 
 
 def networks():
