@@ -15,6 +15,7 @@ from hdkd_dist.runs.metrics import read_metrics
 
 WEIGHTS = "checkpoints/final/model.safetensors"
 FFCV = ("--set", "hdkd.data.reader=ffcv")
+ACCUMULATED = ("--set", "gradient_accumulation_steps=2")
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +27,8 @@ def folder(tmp_path_factory):
 def finished(folder):
     """HDKD on the digits, with W&B offline; the run's folder and output."""
     words = ["--ds_config", write_config(folder), "--out", "runs/one", *FFCV]
-    settings = ["--set", "hdkd.run.wandb=offline", "--set", "gradient_accumulation_steps=2"]
-    done = call("hdkd_dist/train.py", *words, *settings, cwd=folder)
+    settings = ["--set", "hdkd.run.wandb=offline", "--set", "hdkd.checkpoint.every_steps=20"]
+    done = call("hdkd_dist/train.py", *words, *ACCUMULATED, *settings, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "runs/one", done
 
@@ -130,6 +131,15 @@ def test_evaluation_on_other_data_leaves_the_results_alone(finished, folder):
     done = call("hdkd_dist/evaluate.py", "--run", run, "--data", "other", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert load(run) == before
+
+
+def test_from_the_midst_of_an_epoch_the_run_ends_as_it_did(finished, folder):
+    run, _ = finished
+    words = ["--ds_config", write_config(folder), "--out", "runs/resumed", *FFCV, *ACCUMULATED]
+    middle = ["--resume", run / "checkpoints/step-00000020"]
+    done = call("hdkd_dist/train.py", *words, *middle, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "runs/resumed" / WEIGHTS).read_bytes() == (run / WEIGHTS).read_bytes()
 
 
 def test_two_ranks_train_what_one_trains(finished, folder):
