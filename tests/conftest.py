@@ -24,7 +24,10 @@ torch.set_num_threads(1)
 
 TESTS = Path(__file__).parent
 # What takes longest, in that order: begun last, one of them would keep one core busy to the end.
-COSTLY = ("test_interrupted.py", "test_train.py")
+COSTLY = (
+    *("test_interrupted.py", "test_train.py", "training/test_compile.py"),
+    *("test_packaging.py", "test_evaluate_export_predict.py", "distributed/test_watchdog.py"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
