@@ -18,7 +18,7 @@ from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
 from deepspeed.utils.groups import _clone_world_group
 from torch import Tensor, nn
-from torch.distributed.distributed_c10d import _set_pg_timeout
+from torch.distributed.distributed_c10d import _get_default_store, _set_pg_timeout
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     ChainedScheduler,
@@ -33,8 +33,9 @@ from hdkd_dist.config.settings import ScheduleSettings
 from hdkd_dist.data.preparing.workers import available_cores
 from hdkd_dist.distributed import ranks
 from hdkd_dist.distributed.devices import check_gpus, device_index, named_by_local_rank
-from hdkd_dist.distributed.ranks import PATIENCE
-from hdkd_dist.distributed.watchdog import backend_patience
+from hdkd_dist.distributed.meeting import met
+from hdkd_dist.distributed.ranks import MEETING, PATIENCE
+from hdkd_dist.distributed.watchdog import backend_patience, is_broken_connection
 from hdkd_dist.training.weight_average import WeightAverage
 
 
@@ -116,24 +117,26 @@ def restarted(
 
 
 @contextmanager
-def joined_ranks(patience: timedelta = PATIENCE) -> Iterator[torch.device]:
+def joined_ranks(patience: timedelta = PATIENCE, limit: float = MEETING) -> Iterator[torch.device]:
     """Give this rank's device, with the process group up; take it down whatever happens.
 
     Args:
         patience: how long a collective may wait for other ranks before its backend ends the rank.
+        limit: seconds in which all ranks must have come and connected to each other.
     """
-    device = join_ranks(patience)
+    device = join_ranks(patience, limit)
     try:
         yield device
     finally:
         dist.destroy_process_group()
 
 
-def join_ranks(patience: timedelta = PATIENCE) -> torch.device:
+def join_ranks(patience: timedelta = PATIENCE, limit: float = MEETING) -> torch.device:
     """Start the process group and return this rank's device.
 
     Raises:
-        ValueError: if there is no device for this rank, or torch cannot use the GPUs there are.
+        ValueError: if there is no device for this rank, torch cannot use the GPUs there are, or
+            ranks do not come or cannot connect to each other.
     """
     check_gpus()
     deepspeed.utils.logger.setLevel(logging.WARNING)
@@ -143,22 +146,36 @@ def join_ranks(patience: timedelta = PATIENCE) -> torch.device:
     index = 0 if on_cpu else device_index(ranks.local_rank(), accelerator.device_count())
     if not on_cpu:
         accelerator.set_device(index)
-    try:
-        with without_shared_buffers(), named_by_local_rank(index):
-            deepspeed.init_distributed(dist_backend=None, verbose=False, timeout=patience)
-    except dist.DistNetworkError as error:
-        if "EADDRINUSE" not in str(error):
-            raise
-        port = os.environ["MASTER_PORT"]
-        raise ranks.RankFault(
-            f"port {port} of this machine is taken, perhaps by another run: give the launcher "
-            f"another one, such as --master_port {ranks.free_port()}"
-        ) from None
+    with met(limit), connecting(), without_shared_buffers(), named_by_local_rank(index):
+        deepspeed.init_distributed(
+            dist_backend=None, verbose=False, timeout=timedelta(seconds=limit)
+        )
+    _set_pg_timeout(patience)
+    _get_default_store().set_timeout(patience)
     if on_cpu:
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, available_cores() // ranks.local_world_size()))
         return torch.device("cpu")
     return torch.device(accelerator.device_name(index))
+
+
+@contextmanager
+def connecting() -> Iterator[None]:
+    """Turn a failure of ranks that have met to connect for their traffic into one line.
+
+    Raises:
+        RankFault: in place of the backend's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_broken_connection(error):
+            raise
+        first = str(error).strip().partition("\n")[0]
+        raise ranks.RankFault(
+            f"the ranks have met at MASTER_ADDR but cannot connect to each other ({first}): choose "
+            "a network that joins their machines by GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME"
+        ) from error
 
 
 @contextmanager

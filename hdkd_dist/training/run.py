@@ -153,7 +153,7 @@ def execute(
     timeout = config.hdkd.run.hang_timeout_s
     set_rounding(config.hdkd.run.tf32, config.hdkd.run.deterministic)
     with (
-        joined_ranks(backend_patience(timeout)) as device,
+        joined_ranks(backend_patience(timeout), min(timeout, ranks.MEETING)) as device,
         Watchdog(timeout) as watchdog,
         Heartbeat(watchdog.mark, tell if ranks.rank() == 0 else silent),
     ):
