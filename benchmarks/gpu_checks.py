@@ -163,7 +163,8 @@ def stream(rehearse: bool) -> None:
 
 def resume(rehearse: bool) -> None:
     """Training as users train, killed and resumed: equal to the bit with run.deterministic."""
-    words = [sys.executable, str(ROOT / "benchmarks/faults.py"), "--ranks", "1", "--kills", "2"]
+    words = [sys.executable, str(ROOT / "benchmarks/faults.py")]
+    words += ["--ranks", "1", "--zero", "0", "--kills", "2"]
     done = subprocess.run(words, capture_output=True, text=True)
     rows = [line for line in done.stdout.splitlines() if line.startswith("{")]
     say(status=done.returncode, **(json.loads(rows[-1]) if rows else {"said": done.stderr[-500:]}))

@@ -16,6 +16,11 @@ ROOT = Path(__file__).parents[1]
 TRAIN = ROOT / "hdkd_dist/train.py"
 
 
+def searched_path() -> str:
+    """Give a process PYTHONPATH: this checkout first, then what this process was given."""
+    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 class LocalRanks:
     """A run of several ranks; each writes its output to ``rank<r>.log`` in ``folder``.
 
@@ -33,7 +38,7 @@ class LocalRanks:
     ):
         shared = {
             **os.environ,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": searched_path(),
             "OMP_NUM_THREADS": "1",
             "NUMBA_OPT": "0",  # FFCV's code is compiled again in each process: quickly, then
             "WORLD_SIZE": str(ranks),
