@@ -115,7 +115,7 @@ def test_two_processes_of_one_rank_are_told_apart():
 
 def no_such_network():
     """What the command line makes of ranks that cannot connect."""
-    from hdkd_dist.training.engine import join_ranks
+    from hdkd_dist.training.process_group import join_ranks
 
     return str(join_ranks(limit=LIMIT))
 

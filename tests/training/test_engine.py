@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import socket
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -104,6 +103,7 @@ def train(overrides, steps=3):
         "start": start,
         "first_gradient": gradients[0],
         "clipping": engine.gradient_clipping(),
+        "bucket": engine.zero_reduce_bucket_size(),
     }
 
 
@@ -218,6 +218,26 @@ def meet_infinity(overrides):
     return "left out" if engine.skipped_steps else "passed over"  # left out: the trainer stops
 
 
+def test_zero_sends_gradients_unrounded_in_one_bucket_no_larger_than_the_network():
+    half = {"torch_autocast": {"enabled": True, "dtype": "bfloat16"}}
+    rounding = {**half["torch_autocast"], "lower_precision_safe_modules": ["torch.nn.Conv2d"]}
+    stage_2 = {**half, "zero_optimization": {"stage": 2}}
+    large = {"stage": 2, "reduce_bucket_size": 500_000_000}  # DeepSpeed's own
+    overrides = [
+        half,
+        stage_2,
+        {**half, "zero_optimization": large},
+        {**stage_2, "torch_autocast": rounding},
+    ]
+    runs = on_ranks(2, train_each, overrides)[0]
+    moves = [run["parameters"] - run["start"] for run in runs]
+    assert difference(moves[1], moves[0]) < 1e-5
+    assert torch.equal(moves[2], moves[1])
+    assert difference(moves[3], moves[0]) > 1e-4
+    size = len(runs[1]["parameters"])
+    assert [run["bucket"] for run in runs[1:]] == [size, 500_000_000, size]
+
+
 def train_each(overrides):
     return [train(choice, steps=1) for choice in overrides]
 
@@ -251,17 +271,3 @@ def test_weights_with_channels_last_give_the_same_network():
         assert torch.equal(value, state[name]), name
     weights = [m.weight for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
     assert all(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
-
-
-def test_a_port_that_is_taken_is_one_line_with_another_one(monkeypatch):
-    from hdkd_dist.training.engine import join_ranks
-
-    launched = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
-    with socket.socket() as taken:
-        taken.bind(("0.0.0.0", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        for name, value in {**launched, "MASTER_PORT": str(port)}.items():
-            monkeypatch.setenv(name, value)
-        with pytest.raises(ranks.RankFault, match=rf"port {port} .* is taken.* --master_port \d+"):
-            join_ranks()
