@@ -77,7 +77,7 @@ def split(parts: str | tuple[str, ...]) -> list[str]:
 
 def run_part(name: str, rehearse: bool) -> dict[str, Any]:
     """Run one part; its rows, its seconds and its fault, if it did not end well."""
-    words = [sys.executable, str(ROOT / "benchmarks/gpu_parts.py"), name]
+    words = [sys.executable, str(ROOT / "benchmarks/gpu_parts.py"), "--part", name]
     environment = {**os.environ, "PYTHONPATH": searched_path(), "WANDB_MODE": "offline"}
     if rehearse:
         words.append("--rehearse")

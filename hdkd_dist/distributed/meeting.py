@@ -25,7 +25,7 @@ from hdkd_dist.distributed.watchdog import ProgressMark
 GLANCE = 0.05  # seconds between two looks at who has come
 ATTEMPT, PAUSE = 10.0, 0.2  # seconds for a connection, and before it is tried anew
 GRACE = 30.0  # seconds after the time limit in which rank 0's word must come
-LINGER = 2.0  # seconds for which rank 0 keeps its word readable
+LINGER = 1.0  # seconds for which rank 0 keeps its word readable
 SHOWN = 8  # ranks that are named of those missing
 WORD = "word"  # key: what rank 0 tells all, empty if everyone has come
 

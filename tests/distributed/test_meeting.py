@@ -17,7 +17,7 @@ import torch.distributed as dist
 from hdkd_dist.distributed.meeting import SHOWN, listed, met
 from hdkd_dist.distributed.ranks import free_port, is_launched
 
-LIMIT = 1.5  # seconds
+LIMIT = 1.0  # seconds
 
 
 def come():
@@ -77,7 +77,7 @@ def test_ranks_that_have_met_talk_at_the_same_port():
 def test_rank_that_does_not_come_is_named_by_rank_0_alone():
     port = free_port()
     first, last = meeting(rank(0, 3, port), rank(2, 3, port))
-    assert first.startswith("RankFault: rank 1 of 3 did not come within 2 s: see what they have")
+    assert first.startswith("RankFault: rank 1 of 3 did not come within 1 s: see what they have")
     assert last == "SystemExit: 2"
 
 
@@ -95,7 +95,7 @@ def test_only_the_first_of_many_missing_ranks_are_named():
 def test_wrong_address_is_named_with_what_is_in_the_way(address, why):
     port = free_port()
     (said,) = meeting(rank(1, 2, port, MASTER_ADDR=address))
-    assert f"has found no rank 0 at {address}:{port} within 2 s ({why})" in said
+    assert f"has found no rank 0 at {address}:{port} within 1 s ({why})" in said
 
 
 def test_program_that_says_nothing_in_place_of_rank_0_does_not_hold_a_rank():

@@ -122,19 +122,19 @@ def difference(found, expected):
     return float((found - expected).norm() / expected.norm())
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2])
-def test_every_stage_on_two_ranks_equals_one_process(stage, kind, one_process):
-    overrides = {**kind, "zero_optimization": {"stage": stage}, "gradient_accumulation_steps": 2}
-    first, second = on_ranks(2, train, overrides)
-    assert torch.equal(first["gamma"], second["gamma"])
-    assert first["drift"] == 0
-    assert torch.equal(first["parameters"], second["parameters"])
-    assert difference(first["parameters"], one_process["parameters"]) < 1e-6
-    # In float32 a ReLU near its kink falls on another side when sums are rounded in another
-    # order, which moves v by up to some 1e-3; test_hypergradient.py holds 1e-9 in float64.
-    moves = [result["gamma"] - result["initial"] for result in (first, one_process)]
-    assert difference(*moves) < 1e-2
-    assert moves[0].abs().max() > 0.01
+def test_every_stage_on_two_ranks_equals_one_process(kind, one_process):
+    accumulated = {**kind, "gradient_accumulation_steps": 2}
+    stages = [{**accumulated, "zero_optimization": {"stage": stage}} for stage in (0, 1, 2)]
+    for first, second in zip(*on_ranks(2, train_each, stages, 3), strict=True):
+        assert torch.equal(first["gamma"], second["gamma"])
+        assert first["drift"] == 0
+        assert torch.equal(first["parameters"], second["parameters"])
+        assert difference(first["parameters"], one_process["parameters"]) < 1e-6
+        # In float32 a ReLU near its kink falls on another side when sums are rounded in another
+        # order, which moves v by up to some 1e-3; test_hypergradient.py holds 1e-9 in float64.
+        moves = [result["gamma"] - result["initial"] for result in (first, one_process)]
+        assert difference(*moves) < 1e-2
+        assert moves[0].abs().max() > 0.01
 
 
 def test_running_statistics_are_averaged_into_a_copy():
@@ -220,26 +220,18 @@ def meet_infinity(overrides):
 
 def test_zero_sends_gradients_unrounded_in_one_bucket_no_larger_than_the_network():
     half = {"torch_autocast": {"enabled": True, "dtype": "bfloat16"}}
-    rounding = {**half["torch_autocast"], "lower_precision_safe_modules": ["torch.nn.Conv2d"]}
     stage_2 = {**half, "zero_optimization": {"stage": 2}}
-    large = {"stage": 2, "reduce_bucket_size": 500_000_000}  # DeepSpeed's own
-    overrides = [
-        half,
-        stage_2,
-        {**half, "zero_optimization": large},
-        {**stage_2, "torch_autocast": rounding},
-    ]
+    deepspeeds = {**half["torch_autocast"], "lower_precision_safe_modules": ["torch.nn.Conv2d"]}
+    overrides = [half, stage_2, {**stage_2, "torch_autocast": deepspeeds}]
     runs = on_ranks(2, train_each, overrides)[0]
-    moves = [run["parameters"] - run["start"] for run in runs]
-    assert difference(moves[1], moves[0]) < 1e-5
-    assert torch.equal(moves[2], moves[1])
-    assert difference(moves[3], moves[0]) > 1e-4
-    size = len(runs[1]["parameters"])
-    assert [run["bucket"] for run in runs[1:]] == [size, 500_000_000, size]
+    stage_0, sent, rounded = (run["parameters"] - run["start"] for run in runs)
+    assert difference(sent, stage_0) < 1e-5
+    assert difference(rounded, stage_0) > 1e-4
+    assert runs[1]["bucket"] == len(runs[1]["parameters"])
 
 
-def train_each(overrides):
-    return [train(choice, steps=1) for choice in overrides]
+def train_each(overrides, steps=1):
+    return [train(choice, steps) for choice in overrides]
 
 
 def patience():
