@@ -2,7 +2,8 @@
 
     python benchmarks/gpu.py                # all parts; results to docs/results/gpu.json
     python benchmarks/gpu.py --rehearse     # the same on this CPU with small sizes, in no file
-    python benchmarks/gpu.py --parts agree,speed
+    python benchmarks/gpu.py --parts agree,no_sync,speed,stream,resume --out first.json
+    python benchmarks/gpu.py --parts profile,graph,two_ranks,compile --out second.json
 
 Every part of gpu_parts.py is a process of its own with a time limit: one that fails or hangs takes
 no other with it. Each prints one JSON line per result; what is wanted is written next to the
@@ -32,13 +33,13 @@ RESULTS = ROOT / "docs/results/gpu.json"
 LIMITS = {  # seconds
     "agree": 70,
     "no_sync": 40,
-    "speed": 120,
+    "speed": 95,
     "stream": 40,
     "resume": 90,
     "profile": 30,
-    "graph": 50,
-    "two_ranks": 30,
-    "compile": 60,
+    "graph": 40,
+    "two_ranks": 40,
+    "compile": 90,
 }
 REHEARSAL = 600  # seconds of each part on a CPU
 

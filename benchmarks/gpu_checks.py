@@ -177,7 +177,7 @@ def two_ranks(rehearse: bool) -> None:
     sys.path.append(str(ROOT / "tests"))
     from ranks_harness import on_ranks
 
-    gammas = on_ranks(2, rank_of_two, rehearse)
+    gammas = on_ranks(2, rank_of_two, rehearse, start_method="spawn")
     say(ranks=2, equal=bool(torch.equal(*gammas)))
     if not torch.equal(*gammas):
         sys.exit("the ranks hold different γ")

@@ -234,6 +234,20 @@ def train_each(overrides, steps=1):
     return [train(choice, steps) for choice in overrides]
 
 
+def copies_per_step():
+    """Copies that a plain step on one rank starts, and how many parameters it moves."""
+    from operations import counted
+
+    engine, share, config = started({"hdkd.method": "dbt"})
+    algorithm, batch = algorithm_for(engine, config), micro_batches(share, 0, 0)
+    return counted(lambda: algorithm.train_step(batch))["copy_"], len(algorithm.theta)
+
+
+def test_single_rank_does_not_copy_its_gradients_to_and_fro():
+    ((copies, parameters),) = on_ranks(1, copies_per_step)
+    assert copies < parameters / 2
+
+
 def patience():
     """Seconds that each group of ranks waits, and the watchdog."""
     import deepspeed
