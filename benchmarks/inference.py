@@ -23,10 +23,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from exit_subject import Subject, confidences, export, random_subject, trained_subject
+from int8 import quantise
 
 from hdkd_dist import cli
 from hdkd_dist.distributed.allocation import keep_freed_memory
-from hdkd_dist.inference.exported import Exported, load_exported, write_description
+from hdkd_dist.inference.exported import Exported
 from hdkd_dist.inference.latency import StageTimes, measure_stages, sizes_up_to
 from hdkd_dist.inference.onnx_stages import CPU, OnnxStages
 from hdkd_dist.inference.runtime import Compaction, EarlyExitRunner, Stages
@@ -36,12 +37,15 @@ from hdkd_dist.inference.torch_stages import TorchStages, fold_batch_norm
 BATCHES = (1, 32, 256)
 IMAGES = {1: 48, 32: 256, 256: 512}  # per measurement
 BUDGETS = 5
+NEVER = 2.0  # a threshold that no confidence reaches
 BASE = "torch"  # what the others are compared with
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 class OpenVinoStages:
     """The stages' ONNX files in OpenVINO."""
+
+    at_a_time: int | None = None
 
     def __init__(self, exported: Exported, threads: int) -> None:
         import openvino
@@ -67,38 +71,6 @@ class OpenVinoStages:
         return [compaction.apply(rows) for rows in state]
 
 
-def int8_stages(exported: Exported, subject: Subject, threads: int) -> Stages:
-    """Quantise the stages as onnxruntime does, calibrated on 64 images; the thresholds stay."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Once(CalibrationDataReader):
-        def __init__(self, feed: dict[str, np.ndarray]) -> None:
-            self.feeds = iter([feed])
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(self.feeds, None)
-
-    stages = OnnxStages(exported, threads)
-    stages.chunk = None
-    state = stages.begin(subject.images[:64])
-    folder = exported.folder / "int8"
-    (folder / "onnx").mkdir(parents=True)
-    files = []
-    for k, file in enumerate(exported.stage_files()):
-        prepared, files_k = folder / "prepared.onnx", folder / "onnx" / file.name
-        quant_pre_process(file, prepared, skip_symbolic_shape=True)
-        feed = dict(zip(stages.inputs[k], state, strict=True))
-        quantize_static(
-            prepared, files_k, Once(feed), per_channel=True, weight_type=QuantType.QInt8
-        )
-        state, _ = stages.run(k, state)
-        files.append(files_k)
-    description = json.loads((exported.folder / "model.json").read_text())
-    write_description(folder, description, files)
-    return OnnxStages(load_exported(folder), threads)
-
-
 def load_runtimes(subject: Subject, folder: Path, threads: int) -> dict[str, Stages]:
     """Every runtime that is installed."""
     exported = export(subject, folder)
@@ -107,22 +79,11 @@ def load_runtimes(subject: Subject, folder: Path, threads: int) -> dict[str, Sta
         "torch folded": lambda: TorchStages(fold_batch_norm(subject.network)),
         "onnxruntime": lambda: OnnxStages(exported, threads, [CPU]),
         "openvino": lambda: OpenVinoStages(exported, threads),
-        "onnxruntime int8": lambda: int8_stages(exported, subject, threads),
+        "onnxruntime int8": lambda: OnnxStages(quantise(exported, subject.images[:64]), threads),
     }
     if importlib.util.find_spec("openvino") is None:
         del loaders["openvino"]
     return {name: load() for name, load in loaders.items()}
-
-
-def run_all(stages: Stages) -> Callable[[np.ndarray], None]:
-    """The full network: all stages in a row, and no look at who might leave."""
-
-    def run(images: np.ndarray) -> None:
-        state = stages.begin(images)
-        for k in range(stages.num_exits):
-            state, _ = stages.run(k, state)
-
-    return run
 
 
 def shares_of(subject: Subject, images: int) -> np.ndarray:
@@ -143,13 +104,15 @@ def race(
     """Rows of every runtime at five budgets in MMAC, and at five in milliseconds."""
     shares = shares_of(subject, IMAGES[batch])
     budgets = np.linspace(0, len(subject.budgets) - 1, BUDGETS + 2)[1:-1].round().astype(int)
-    size = subject.images.shape[-1]
+    image_size = subject.images.shape[-1]
+    at_a_time = {name: min(batch, s.at_a_time or batch) for name, s in runtimes.items()}
     before = {
-        n: measure_stages(s, size, sizes_up_to(batch), clock=clock) for n, s in runtimes.items()
+        name: measure_stages(stages, image_size, sizes_up_to(at_a_time[name]), clock=clock)
+        for name, stages in runtimes.items()
     }
     deadlines: dict[str, list[tuple[float, int]]] = {}
     for name, times in before.items():
-        expected = [times.expected_ms(batch, row) for row in shares]
+        expected = [times.expected_ms(at_a_time[name], row) for row in shares]
         wanted = np.linspace(min(expected), max(expected), BUDGETS + 2)[1:-1]
         deadlines[name] = [
             (float(ms), max(p for p, e in enumerate(expected) if e <= ms)) for ms in wanted
@@ -157,7 +120,7 @@ def race(
     contestants: list[tuple[str, Callable]] = []
     for name, stages in runtimes.items():
         policies = [*budgets, *(p for _, p in deadlines[name])]
-        contestants.append((name, run_all(stages)))
+        contestants.append((name, EarlyExitRunner(stages, [NEVER] * stages.num_exits)))
         for p in policies:
             runner = EarlyExitRunner(stages, subject.thresholds[p].tolist(), subject.temperatures)
             contestants.append((name, runner))
@@ -169,7 +132,7 @@ def race(
     alone: dict[str, list[np.ndarray]] = {name: [] for name in runtimes}
     for turn in range(rounds + 1):
         for name, stages in runtimes.items():
-            times = measure_stages(stages, size, [batch], len(parts), 0, clock)
+            times = measure_stages(stages, image_size, [at_a_time[name]], len(parts), 0, clock)
             alone[name].append(times.rounds)
         for place, (_, contestant) in enumerate(contestants):
             for number, part in enumerate(parts):
@@ -184,7 +147,8 @@ def race(
     rows, timed = [], []
     for name in runtimes:
         full, *rest = own[name]
-        stages_alone = StageTimes([batch], np.concatenate(alone[name][1:], axis=1))
+        size = at_a_time[name]
+        stages_alone = StageTimes([size], np.concatenate(alone[name][1:], axis=1))
         rows += [
             {
                 "runtime": name,
@@ -193,13 +157,13 @@ def race(
                 "full_ms_per_image": full,
                 "ms_per_image": ms,
                 "speedup": full / ms,
-                "promised": promised(stages_alone, batch, shares[p]),
+                "promised": promised(stages_alone, size, shares[p]),
                 "against_torch": base / ms,
             }
             for p, ms, base in zip(budgets, rest, own[BASE][1:], strict=False)
         ]
         # How much slower the machine was during the race than when the budgets were set.
-        drift = stages_alone.ms_per_image(batch)[-1] / before[name].ms_per_image(batch)[-1]
+        drift = stages_alone.ms_per_image(size)[-1] / before[name].ms_per_image(size)[-1]
         timed += [
             {"runtime": name, "batch": batch, "budget_ms": ms, "ms": used, "machine_drift": drift}
             for (ms, _), used in zip(deadlines[name], rest[BUDGETS:], strict=True)

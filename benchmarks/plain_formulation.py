@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hdkd_dist.models import MultiExitNetwork
-from hdkd_dist.models.layers import ChannelsLast, relu
+from hdkd_dist.models.layers import FasterFormat, relu
 from hdkd_dist.models.msdnet import DenseLayer, Growth
 from hdkd_dist.models.network import State
 
@@ -32,7 +32,7 @@ def with_channels_first(network: MultiExitNetwork) -> MultiExitNetwork:
     """Let the feature maps of a network keep the format of its input, in place."""
     for module in list(network.modules()):
         for name, child in module.named_children():
-            if isinstance(child, ChannelsLast):
+            if isinstance(child, FasterFormat):
                 setattr(module, name, nn.Sequential(*child))
     return network
 

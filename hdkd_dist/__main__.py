@@ -56,6 +56,12 @@ COMMANDS: dict[str, Command] = {
         "hdkd_dist.inference.drift", "Compare live answers of an exported network with its export."
     ),
     "models": Command("hdkd_dist.models", "Print every network with the cost of each exit."),
+    "wandb-upload": Command(
+        "hdkd_dist.reporting.wandb_upload", "Upload runs to W&B from their records."
+    ),
+    "wandb-workspace": Command(
+        "hdkd_dist.reporting.wandb_workspace", "Make a W&B workspace of runs."
+    ),
     **preparing(),
 }
 
@@ -108,7 +114,8 @@ def main() -> None:
     except ValueError as error:
         cli.fail(error)
     sys.argv = [f"hdkd-{name.replace(' ', '-')}", *arguments]
-    runpy.run_module(COMMANDS[name].module, run_name="__main__")
+    with cli.extras_named(sys.argv[0]):  # already its imports may need one
+        runpy.run_module(COMMANDS[name].module, run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -49,17 +49,13 @@ def run(
         elif "--version" in words:
             print(f"hdkd_dist {__version__}")
         else:
-            main(**read_flags(words, flags_of(main), name))
+            with extras_named(name):
+                main(**read_flags(words, flags_of(main), name))
         sys.stdout.flush()
     except ValueError as error:
         if os.environ.get(TRACEBACK):
             raise
         fail(error)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in EXTRAS or os.environ.get(TRACEBACK):
-            raise
-        fail(missing_extra(name, package))
     except BrokenPipeError:
         if not reader_has_left(sys.stdout.fileno()):  # some other pipe: a bug
             raise
@@ -74,6 +70,18 @@ def run(
             raise
         discard_output()
         fail(ValueError(f"what is printed cannot be written to stdout ({error.strerror})"))
+
+
+@contextmanager
+def extras_named(program: str) -> Iterator[None]:
+    """End with one line, and status 2, if ``program`` imports a package of a missing extra."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS or os.environ.get(TRACEBACK):
+            raise
+        fail(missing_extra(program, package))
 
 
 def fault_of_a_path(error: OSError | RuntimeError) -> str:

@@ -20,6 +20,8 @@ def main(runs: Sequence[str], out: Path = Path("report.html")) -> None:
     from hdkd_dist.reporting.runs import read_runs
     from hdkd_dist.runs.metrics import run_folders
 
+    if out.exists() and not out.is_file():
+        raise ValueError(f"cannot write {out}: it is no file; choose another --out")
     found = read_runs(run_folders(runs))
     page = render(found).encode("utf-8", "backslashreplace")  # JSON may hold half characters
     for run in found:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hdkd_dist import __version__, cli
+from hdkd_dist.__main__ import main as start_command
 
 SCRIPT = """
 from __future__ import annotations
@@ -151,6 +152,17 @@ def test_missing_extra_is_one_line_that_names_it(capsys, monkeypatch):
         "error: export.py needs onnxruntime, which is not installed: pip install"
     )
     assert "'hdkd_dist[export]'" in said
+
+
+def test_an_extra_that_a_command_imports_at_once_is_named_too(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
+    monkeypatch.setattr(sys, "argv", ["hdkd", "wandb-workspace", "--entity", "us"])
+    with pytest.raises(SystemExit) as stop:
+        start_command()
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: hdkd-wandb-workspace needs wandb_workspaces, which is not")
+    assert "'hdkd_dist[train]'" in said
 
 
 def test_extras_are_those_of_the_package():

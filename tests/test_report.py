@@ -28,6 +28,7 @@ def folder(tmp_path_factory):
     record_run(folder / "runs/one")
     record_run(folder / "runs/two", settings("msdnet"), finished=False)
     (folder / "runs/one.log").write_text("not a run")
+    os.mkfifo(folder / "pipe")
     return folder
 
 
@@ -61,6 +62,7 @@ def test_default_name_and_quoted_pattern(folder, monkeypatch, capsys):
         (["--runs", "runs/one.log"], "no folder that holds metrics.jsonl among runs/one.log"),
         (["--runs"], "--runs needs a value"),
         (["--runs", "runs/one", "--out", "nowhere/page.html"], "cannot write nowhere/page.html"),
+        (["--runs", "runs/one", "--out", "pipe"], "cannot write pipe: it is no file"),
     ],
 )
 def test_bad_words_are_one_line_and_status_2(folder, monkeypatch, capsys, words, message):

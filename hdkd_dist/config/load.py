@@ -242,8 +242,8 @@ def scaled_schedule(
         raise ValueError(f"--epochs {epochs} and {section}.epochs are both given: leave out one")
     factor = epochs / schedule.epochs
     scaled = {
-        "milestones": tuple(factor * milestone for milestone in schedule.milestones),
-        "warmup_epochs": factor * schedule.warmup_epochs,
+        "milestones": tuple(round(factor * epoch, 6) for epoch in schedule.milestones),
+        "warmup_epochs": round(factor * schedule.warmup_epochs, 6),
     }
     kept = {name: value for name, value in scaled.items() if name not in by_hand}
     return schedule.model_copy(update={"epochs": epochs, **kept})

@@ -12,8 +12,8 @@ def keep_freed_memory() -> bool:
     """Let this process keep the memory that it frees, until it ends; where a CPU computes.
 
     Feature maps of tens of MB otherwise go back to the system after each use and return page by
-    page, thousands of page faults per batch (docs/inference.md has the figures). Call it before the
-    network runs.
+    page, thousands of page faults per batch (docs/measurements.md has the figures). Call it before
+    the network runs.
 
     Returns:
         Whether the C library took it; another library than glibc has its own ways.

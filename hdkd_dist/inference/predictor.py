@@ -170,6 +170,7 @@ class Predictor:
         require_runtime(self.runtime)
         load = RUNTIMES[self.runtime].load
         self.stages = load(self.exported, threads, providers)
+        self.batch = min(self.batch, self.stages.at_a_time or self.batch)
         if budget_mmac is not None:
             self.thresholds = policy.for_budget(self.exported, budget_mmac)
         elif deadline_ms is not None:

@@ -54,9 +54,15 @@ class Stages(Protocol):
     """The stages of a network, in evaluation mode, one after the other.
 
     A state is what one stage hands to the next; it belongs to the caller of that stage.
+
+    Attributes:
+        num_exits: K.
+        at_a_time: images that had better go through all stages together, where more are slower;
+            None where they are not.
     """
 
     num_exits: int
+    at_a_time: int | None
 
     def begin(self, images: np.ndarray) -> Any:
         """Give the first state of images [B, 3, H, W] float32, normalised."""
@@ -148,6 +154,12 @@ class EarlyExitRunner:
         Raises:
             ValueError: for outputs that are not finite.
         """
+        part = self.stages.at_a_time or max(len(images), 1)
+        starts = range(0, max(len(images), 1), part)
+        parts = [self._answer(images[start : start + part]) for start in starts]
+        return Answers(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def _answer(self, images: np.ndarray) -> Answers:
         size = len(images)
         answers = Answers(
             np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size, np.float32)

@@ -17,7 +17,7 @@ from hdkd_dist.files.tensors import read_tensors
 from hdkd_dist.inference.exported import AGAIN, DESCRIPTION, WEIGHTS, Exported
 from hdkd_dist.inference.runtime import Compaction
 from hdkd_dist.models import MultiExit, build_from, spec_of, staged
-from hdkd_dist.models.layers import ChannelsLast
+from hdkd_dist.models.layers import FasterFormat
 
 FOLDING_TOLERANCE = 1e-3  # of the largest logit
 Network = TypeVar("Network", bound=nn.Module)
@@ -29,6 +29,8 @@ class TorchStages:
     Args:
         network: with exits, in evaluation mode.
     """
+
+    at_a_time: int | None = None
 
     def __init__(self, network: nn.Module) -> None:
         self.network = staged(network)
@@ -150,7 +152,7 @@ def fold_batch_norm(network: Network) -> Network:
     folded = copy.deepcopy(network)
     rows = [module for module in folded.modules() if isinstance(module, nn.Sequential)]
     for row in rows:
-        if type(row) not in (nn.Sequential, ChannelsLast):
+        if type(row) not in (nn.Sequential, FasterFormat):
             continue
         for place in range(len(row) - 1):
             first, second = row[place], row[place + 1]

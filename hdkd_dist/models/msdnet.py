@@ -11,6 +11,7 @@ state have width, 2·width and 4·width channels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -112,7 +113,8 @@ class FirstLayer(nn.Module):
     def __init__(self, spec: MSDNetSpec) -> None:
         super().__init__()
         widths = [spec.channels * factor for factor in spec.scale_factors]
-        self.scales = nn.ModuleList([stem(spec.stem, widths[0])])
+        divisor = math.gcd(spec.channels, spec.growth)
+        self.scales = nn.ModuleList([stem(spec.stem, widths[0], divisor)])
         for finer, own in pairwise(widths):
             self.scales.append(convolution(finer, own, kernel=3, stride=2))
 

@@ -5,6 +5,7 @@ The second family shows that nothing else in the package knows MSDNet. Its state
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -67,7 +68,7 @@ def resnet(spec: ResNetSpec) -> MultiExitNetwork:
     """
     width = spec.channels[0]
     number = 0
-    stage: list[nn.Module] = [stem(spec.stem, width)]
+    stage: list[nn.Module] = [stem(spec.stem, width, math.gcd(*spec.channels))]
     stages: list[nn.Module] = []
     classifiers: list[nn.Module] = []
     for group, (blocks, channels) in enumerate(zip(spec.blocks, spec.channels, strict=True)):

@@ -1,4 +1,4 @@
-"""Upload runs to W&B from their records: ``python -m hdkd_dist.reporting.wandb_upload``.
+"""Upload runs to W&B from their records: ``python -m hdkd_dist wandb-upload``.
 
 A run that was stopped and resumed leaves an offline W&B folder for each start, and steps after the
 last checkpoint are in two of them. ``metrics.jsonl`` holds every step once, in order.

@@ -1,4 +1,4 @@
-"""Make a W&B workspace of these runs: ``python -m hdkd_dist.reporting.wandb_workspace``."""
+"""Make a W&B workspace of these runs: ``python -m hdkd_dist wandb-workspace``."""
 
 from __future__ import annotations
 

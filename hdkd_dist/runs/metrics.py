@@ -66,6 +66,19 @@ def lines_of(file: Path) -> Iterator[bytes]:
             yield line
 
 
+def last_event(file: Path) -> dict[str, Any] | None:
+    """Read the event on a file's last line, however large the file; None if there is none.
+
+    Raises:
+        OSError: see :func:`open_regular`.
+    """
+    with open_regular(file) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - MAX_LINE))
+        lines = stream.read(MAX_LINE).splitlines()
+    return parse_event(lines[-1]) if lines else None
+
+
 def parse_event(line: bytes) -> dict[str, Any] | None:
     """Parse the event that a line holds; None if it holds none."""
     try:

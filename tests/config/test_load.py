@@ -61,7 +61,9 @@ def test_section_is_split_off(file):
 def test_epochs_scale_the_schedule_along(file):
     schedule = load_config(file, {}, 1, epochs=6).hdkd.schedule
     assert (schedule.epochs, schedule.milestones) == (6, (3.0, 4.0))
-    assert schedule.warmup_epochs == pytest.approx(0.6)
+    assert schedule.warmup_epochs == 0.6
+    schedule = load_config(file, {}, 1, epochs=7).hdkd.schedule
+    assert schedule.milestones == (3.5, 4.666667)  # as people write them
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,9 @@ def test_epochs_scale_the_schedule_along(file):
 def test_what_is_set_by_hand_is_taken_as_it_is(file, by_hand):
     schedule = load_config(file, by_hand, 1, epochs=6).hdkd.schedule
     assert schedule.milestones == (1,)
-    assert schedule.warmup_epochs == pytest.approx(0.6)
+    assert schedule.warmup_epochs == 0.6
+    schedule = load_config(file, {}, 1, epochs=7).hdkd.schedule
+    assert schedule.milestones == (3.5, 4.666667)  # as people write them
     with pytest.raises(ValueError, match="are both given"):
         load_config(file, {**by_hand, "hdkd.schedule.epochs": 5}, 1, epochs=6)
 

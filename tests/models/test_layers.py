@@ -18,9 +18,40 @@ def test_a_strided_convolution_halves_the_side(side, kernel):
 @pytest.mark.parametrize("kind", STEM_HALVINGS)
 @pytest.mark.parametrize("side", [32, 33])
 def test_a_stem_halves_the_side_as_often_as_it_says(side, kind):
-    maps = stem(kind, 4)(torch.randn(2, 3, side, side))
+    maps = stem(kind, 4, 4)(torch.randn(2, 3, side, side))
 
     assert maps.shape[1:] == (4, *[halved(side, STEM_HALVINGS[kind])] * 2)
+
+
+@pytest.fixture
+def two_threads():
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize(
+    ("images", "training", "divisor", "threads", "device", "last"),
+    [
+        (4, True, 6, 1, "cpu", True),
+        (4, True, 6, 2, "cpu", False),
+        (4, True, 16, 2, "cpu", True),
+        (4, True, 6, 2, "meta", True),
+        (4, False, 6, 2, "cpu", True),
+        (1, False, 6, 2, "cpu", False),
+        (1, False, 16, 1, "cpu", False),
+    ],
+)
+def test_images_get_the_faster_format(request, images, training, divisor, threads, device, last):
+    request.addfinalizer(lambda: torch.set_num_threads(1))
+    torch.set_num_threads(threads)
+    layer = stem("cifar", 4, divisor).train(training).to(device)
+    given = []
+    layer[0].register_forward_pre_hook(lambda _, arguments: given.extend(arguments))
+    layer(torch.randn(images, 3, 8, 8, device=device))
+
+    assert given[0].is_contiguous(memory_format=torch.channels_last) == last
+    assert given[0].is_contiguous() != last
 
 
 def test_halving_rounds_up():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
-from hdkd_dist.runs.metrics import read_events, run_folders
+from hdkd_dist.runs.metrics import last_event, read_events, run_folders
 
 
 def line(event, step, **values):
@@ -56,3 +57,12 @@ def test_run_folders(tmp_path, monkeypatch):
         run_folders(["runs/a", "runs/c"])
     with pytest.raises(ValueError, match=r"no folder that holds metrics\.jsonl among runs/log"):
         run_folders(["runs/log"])
+
+
+def test_the_last_event_is_found_in_a_file_of_any_size(tmp_path):
+    file = write(tmp_path, "".join(WHOLE) * 20_000) / "metrics.jsonl"
+    assert last_event(file) == json.loads(WHOLE[-1])
+    os.truncate(file, 1 << 40)  # 1 TiB, which takes no place on the disk
+    assert last_event(file) is None
+    os.truncate(file, 0)
+    assert last_event(file) is None

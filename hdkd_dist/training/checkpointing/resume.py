@@ -25,7 +25,7 @@ from hdkd_dist.runs.folder import (
     hold,
     what_is_left,
 )
-from hdkd_dist.runs.metrics import parse_event
+from hdkd_dist.runs.metrics import last_event
 from hdkd_dist.runs.names import flatten, plain
 from hdkd_dist.runs.network import read_run
 from hdkd_dist.training.checkpointing.files import (
@@ -254,10 +254,9 @@ def checkpoint_at(path: Path) -> Checkpoint:
 def is_finished(folder: Path) -> bool:
     """Tell whether the run in ``folder`` has come to its end."""
     try:
-        lines = (folder / METRICS).read_bytes().splitlines()
+        last = last_event(folder / METRICS)
     except OSError:
         return False
-    last = parse_event(lines[-1]) if lines else None
     return last is not None and last["event"] == "end" and (folder / RESULTS).exists()
 
 
