@@ -13,37 +13,32 @@ import time
 from collections.abc import Callable
 
 import torch
-from plain_formulation import with_channels_first
+from plain_formulation import with_format_kept
 from torch.nn.functional import cross_entropy
 
 from hdkd_dist import cli
 from hdkd_dist.distributed.allocation import keep_freed_memory
-from hdkd_dist.models import MultiExitNetwork, build, resolve
+from hdkd_dist.models import build, resolve
 from hdkd_dist.training.engine import channels_last_weights
 
 CLASSES = 100
-
-
-def weights_too(network: MultiExitNetwork) -> MultiExitNetwork:
-    """Store the convolutions' weights with channels last as well."""
-    channels_last_weights(network)
-    return network
-
-
-FORMATS: dict[str, Callable[[MultiExitNetwork], MultiExitNetwork]] = {
-    "channels last": lambda network: network,  # as it is built
-    "channels last, weights too": weights_too,  # as at ZeRO 0 on a GPU
-    "contiguous": with_channels_first,
-}
+AS_BUILT = "as built"  # the network chooses
+FORMATS = (AS_BUILT, "contiguous", "channels last", "channels last, weights too")
 
 
 def stepper(preset: str, batch: int, form: str) -> Callable[[], None]:
-    """A plain training step of the network in one format."""
+    """A plain training step of the network in one of the formats."""
     torch.manual_seed(0)
-    network = FORMATS[form](build(preset, CLASSES).train())
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    network = build(preset, CLASSES).train()
     side = resolve(preset, {}).input_size
     images, labels = torch.randn(batch, 3, side, side), torch.randint(CLASSES, (batch,))
+    if form != AS_BUILT:
+        network = with_format_kept(network)
+    if form.startswith("channels last"):
+        images = images.contiguous(memory_format=torch.channels_last)
+    if form.endswith("weights too"):
+        channels_last_weights(network)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
 
     def step() -> None:
         optimizer.zero_grad()
