@@ -51,13 +51,15 @@ platforms=(--platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --p
     --implementation cp --python-version "$there" "${platforms[@]}" "${wanted[@]}"
 
 # FFCV's library uses nothing of Python that changes between versions; its name must not say one.
-cp "$site"/_libffcv*.so "$out/python/_libffcv.so"
-ldd "$out/python/_libffcv.so" | awk '$3 ~ /opencv|turbojpeg|tbb/ { print $3 }' | xargs -r cp -Lt "$out/lib"
+mv "$out"/python/ffcv/_libffcv.cpython-*.so "$out/python/ffcv/_libffcv.so"
+ldd "$out/python/ffcv/_libffcv.so" | awk '$3 ~ /opencv|turbojpeg|tbb/ { print $3 }' | xargs -r cp -Lt "$out/lib"
 for library in "$out"/lib/*; do # what these need in turn; torch brings libstdc++
     ldd "$library" | awk '$3 ~ /^\// && $3 !~ /\/(libc|libm|libdl|libpthread|librt|libstdc..|libgcc_s|ld-linux)[.-]/ { print $3 }'
 done | sort -u | xargs -r cp -Lnt "$out/lib" 2>/dev/null || true
 find "$out" -name __pycache__ -type d -prune -exec rm -rf {} +
+rm -rf "$out/python/bin" "$out/python/deepspeed/ops/csrc" # nothing is compiled there
+find "$out" -name '*.so*' -type f -exec strip --strip-unneeded {} +
 
-size=$(du -sm "$out" | cut -f 1)
+size=$(du -sm --apparent-size "$out" | cut -f 1)
 echo "$out: $size MB, for Python $there"
 ((size <= LIMIT_MB)) || { echo "error: more than $LIMIT_MB MB" >&2; exit 1; }
