@@ -164,12 +164,12 @@ def stream(rehearse: bool) -> None:
 def resume(rehearse: bool) -> None:
     """Training as users train, killed and resumed: equal to the bit with run.deterministic."""
     words = [sys.executable, str(ROOT / "benchmarks/faults.py")]
-    words += ["--ranks", "1", "--zero", "0", "--kills", "2"]
+    words += ["--ranks", "1", "--zero", "0", "--at", "evaluation"]
     done = subprocess.run(words, capture_output=True, text=True)
-    rows = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    say(status=done.returncode, **(json.loads(rows[-1]) if rows else {"said": done.stderr[-500:]}))
-    if done.returncode:
-        sys.exit("the resumed run is another one")
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    say(status=done.returncode, **(rows[-1] if rows else {"said": done.stderr[-500:]}))
+    if done.returncode or not rows[-1]["resumes"]:
+        sys.exit("the resumed run is another one, or has not gone on from a checkpoint")
 
 
 def two_ranks(rehearse: bool) -> None:
