@@ -31,15 +31,15 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs/results/gpu.json"
 
 LIMITS = {  # seconds
-    "agree": 70,
+    "agree": 55,
     "no_sync": 40,
     "speed": 95,
-    "stream": 40,
-    "resume": 90,
+    "stream": 50,
+    "resume": 95,
     "profile": 30,
     "graph": 40,
-    "two_ranks": 40,
-    "compile": 90,
+    "two_ranks": 45,
+    "compile": 85,
 }
 REHEARSAL = 600  # seconds of each part on a CPU
 

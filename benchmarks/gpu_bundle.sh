@@ -2,7 +2,9 @@
 # Collect what a bare machine with a GPU and torch needs to run benchmarks/gpu.py, without a network:
 #
 #     bash benchmarks/gpu_bundle.sh OUT [PYTHON [VERSION]]                       # here
-#     LD_LIBRARY_PATH=OUT/lib PYTHONPATH=OUT/python python benchmarks/gpu.py    # there
+#     LD_LIBRARY_PATH=OUT/lib PYTHONPATH=OUT/python:. python benchmarks/gpu.py    # there
+#
+# OUT must be an absolute path there, for some parts run in folders of their own.
 #
 #   PYTHON   has this project installed; .venv/bin/python by default
 #   VERSION  of the other machine's Python, such as 3.12; by default that of PYTHON

@@ -18,7 +18,8 @@ TRAIN = ROOT / "hdkd_dist/train.py"
 
 def searched_path() -> str:
     """Give a process PYTHONPATH: this checkout first, then what this process was given."""
-    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join([str(ROOT), *(os.path.abspath(folder) for folder in given if folder)])
 
 
 class LocalRanks:
