@@ -59,7 +59,9 @@ for library in "$out"/lib/*; do # what these need in turn; torch brings libstdc+
     ldd "$library" | awk '$3 ~ /^\// && $3 !~ /\/(libc|libm|libdl|libpthread|librt|libstdc..|libgcc_s|ld-linux)[.-]/ { print $3 }'
 done | sort -u | xargs -r cp -Lnt "$out/lib" 2>/dev/null || true
 find "$out" -name __pycache__ -type d -prune -exec rm -rf {} +
-rm -rf "$out/python/bin" "$out/python/deepspeed/ops/csrc" # nothing is compiled there
+rm -rf "$out/python/bin"
+# All that is compiled there, and only where ranks compute on CPUs, is in csrc/cpu/comm.
+find "$out/python/deepspeed/ops/csrc/" -type f -not -path '*/csrc/cpu/comm/*' -delete
 find "$out" -name '*.so*' -type f -exec strip --strip-unneeded {} +
 
 size=$(du -sm --apparent-size "$out" | cut -f 1)
