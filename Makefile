@@ -24,7 +24,7 @@ quickstart: setup ## train HDKD on scikit-learn's digits; the result is in runs/
 	python hdkd_dist/train.py --ds_config ds_configs/quickstart.json
 
 test: setup ## run all tests; ARGS="-k name" passes options to pytest
-	python -m pytest -n 2 --dist loadfile $(ARGS)
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)  # see tests/conftest.py
 
 slurm-test: setup ## the job scripts on a real two-node Slurm on this machine; needs root
 	bash tests/slurm/prove.sh

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable
@@ -12,12 +11,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from forking import FORKED
 
 from hdkd_dist.distributed.ranks import free_port
-
-# Imported once, by the process that all ranks are forked from: each would take seconds for them.
-# None of these starts a thread or computes when it is imported.
-multiprocessing.set_forkserver_preload(["torch", "deepspeed", "hdkd_dist.training.run", "pytest"])
 
 
 def _rank(
@@ -42,7 +38,7 @@ def on_ranks(
     world_size: int,
     function: Callable[..., Any],
     *arguments: Any,
-    start_method: str = "forkserver",
+    start_method: str = FORKED.get_start_method(),
 ) -> list[Any]:
     """``function(*arguments)`` on each of ``world_size`` ranks; its results, by rank.
 

@@ -63,7 +63,8 @@ def write_run(folder, preset, data, steps=40):
     (folder / "checkpoints/final").mkdir(parents=True)
     save_file(network.state_dict(), folder / "checkpoints/final/model.safetensors")
     model = {"preset": preset, "overrides": {}}
-    section = {"method": "hdkd", "model": model, "data": {"path": str(data)}}
+    reading = {"path": str(data), "reader": "torch"}  # which need not compile
+    section = {"method": "hdkd", "model": model, "data": reading}
     (folder / "config.json").write_text(json.dumps({"hdkd": section}))
     (folder / "results.json").write_text(json.dumps(BEFORE))
     return network.eval()

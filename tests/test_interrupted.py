@@ -28,8 +28,9 @@ RANKS = 2
 SMALL_FILES = 300 << 10  # bytes; a checkpoint needs more
 
 
-def prepare(folder):
+def prepare(folder, reader):
     content = json.loads(json.dumps(CONFIG))
+    content["hdkd"]["data"]["reader"] = reader
     content["hdkd"]["schedule"] |= {"epochs": 2, "milestones": [1]}
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(content))
@@ -42,14 +43,15 @@ def lines(output, start):
 
 @pytest.fixture(scope="module")
 def peace(tmp_path_factory):
-    folder = prepare(tmp_path_factory.mktemp("runs") / "peace")
+    """A run that nothing happens to; it reads with FFCV, and the other ends like it to the bit."""
+    folder = prepare(tmp_path_factory.mktemp("runs") / "peace", "ffcv")
     interrupt_and_resume(folder, [RANKS], [], None)
     return folder
 
 
 @pytest.fixture(scope="module")
 def trouble(tmp_path_factory):
-    return prepare(tmp_path_factory.mktemp("runs") / "trouble")
+    return prepare(tmp_path_factory.mktemp("runs") / "trouble", "torch")
 
 
 def small_files():

@@ -7,13 +7,15 @@ import re
 
 import pytest
 import torch
-from entry_points import call, deepspeed, write_config
+from entry_points import call, call_ranks, launch, write_config
 from safetensors.torch import load_file
 
 from hdkd_dist.data.preparing.digits import prepare_digits
 from hdkd_dist.runs.metrics import read_metrics
 
 WEIGHTS = "checkpoints/final/model.safetensors"
+FFCV = ("--set", "hdkd.data.reader=ffcv")
+ACCUMULATED = ("--set", "gradient_accumulation_steps=2")
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +25,10 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(folder):
-    """HDKD on the digits through the launcher, with W&B offline; the run's folder and output."""
-    words = ["--ds_config", write_config(folder), "--out", "runs/one"]
-    settings = ["--set", "hdkd.run.wandb=offline", "--set", "gradient_accumulation_steps=2"]
-    done = call("hdkd_dist/train.py", *words, *settings, cwd=folder, launcher=deepspeed(1))
+    """HDKD on the digits, with W&B offline; the run's folder and output."""
+    words = ["--ds_config", write_config(folder), "--out", "runs/one", *FFCV]
+    settings = ["--set", "hdkd.run.wandb=offline", "--set", "hdkd.checkpoint.every_steps=20"]
+    done = call("hdkd_dist/train.py", *words, *ACCUMULATED, *settings, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "runs/one", done
 
@@ -131,11 +133,20 @@ def test_evaluation_on_other_data_leaves_the_results_alone(finished, folder):
     assert load(run) == before
 
 
+def test_from_the_midst_of_an_epoch_the_run_ends_as_it_did(finished, folder):
+    run, _ = finished
+    words = ["--ds_config", write_config(folder), "--out", "runs/resumed", *FFCV, *ACCUMULATED]
+    middle = ["--resume", run / "checkpoints/step-00000020"]
+    done = call("hdkd_dist/train.py", *words, *middle, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "runs/resumed" / WEIGHTS).read_bytes() == (run / WEIGHTS).read_bytes()
+
+
 def test_two_ranks_train_what_one_trains(finished, folder):
     """The global batch, its order and its shards are the same, so the run is, up to rounding."""
     run, _ = finished
-    words = ["--ds_config", write_config(folder), "--out", "runs/two"]
-    done = call("hdkd_dist/train.py", *words, cwd=folder, launcher=deepspeed(2))
+    words = ["--ds_config", write_config(folder), "--out", "runs/two", *FFCV]
+    done = launch(2, "hdkd_dist/train.py", *words, cwd=folder)
     assert done.returncode == 0, done.stderr
     one, two = load(run), load(folder / "runs/two")
     assert two["world_size"] == 2
@@ -162,28 +173,34 @@ def test_weights_of_a_finished_run_can_be_fixed(finished, folder):
     run, _ = finished
     words = ["--ds_config", write_config(folder), "--epochs", "1", "--out", "runs/fixed"]
     fixed = ["--set", f"hdkd.gamma.init=fixed:{run}", "--set", "hdkd.loss.temperature=anneal"]
-    done = call("hdkd_dist/train.py", *words, *fixed, cwd=folder, launcher=deepspeed(2))
-    assert done.returncode == 0, done.stderr
+    done = call_ranks(2, "hdkd_dist/train.py", *words, *fixed, cwd=folder)
+    assert [rank.returncode for rank in done] == [0, 0], done
     gamma, source = load(folder / "runs/fixed")["gamma"], load(run)["gamma"]
     assert gamma["kd"] == gamma["initial"]["kd"] == source["kd"]
     steps = [e for e in read_metrics(folder / "runs/fixed") if e["event"] == "step"]
     assert all("hypergradient_norm" not in event for event in steps)
     assert steps[-1]["temperature"] >= 1
 
-    unfit = [*words, *fixed, "--method", "hdbt"]
-    done = call("hdkd_dist/train.py", *unfit, cwd=folder, launcher=deepspeed(2))
-    assert done.returncode == 2
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    done = call_ranks(2, "hdkd_dist/train.py", *words, *fixed, "--method", "hdbt", cwd=folder)
+    assert [rank.returncode for rank in done] == [2, 2], done
+    errors = [line for r in done for line in r.stderr.splitlines() if line.startswith("error")]
     assert len(errors) == 1
     assert "has weights that hdbt has not" in errors[0]
 
 
-def test_gamma_can_learn_at_every_nth_step(folder):
-    words = ["--ds_config", write_config(folder), "--epochs", "1", "--out", "runs/seldom"]
-    seldom = ["--set", "hdkd.gamma.every=4", "--set", "hdkd.run.log_every=1"]
-    done = call("hdkd_dist/train.py", *words, *seldom, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    steps = [e for e in read_metrics(folder / "runs/seldom") if e["event"] == "step"]
+@pytest.fixture(scope="module")
+def twice(folder):
+    """The same command run two times; the folders of both runs, and what the second said."""
+    words = ["--ds_config", write_config(folder), "--epochs", "1", "--out", "runs/again"]
+    words += ["--method", "hmsdnet", "--set", "hdkd.gamma.every=4", "--set", "hdkd.run.log_every=1"]
+    for _ in range(2):
+        done = call("hdkd_dist/train.py", *words, cwd=folder)
+        assert done.returncode == 0, done.stderr
+    return [folder / "runs" / name for name in ("again.old-1", "again")], done.stdout
+
+
+def test_gamma_can_learn_at_every_nth_step(twice):
+    steps = [e for e in read_metrics(twice[0][1]) if e["event"] == "step"]
     learned = [event["step"] for event in steps if "hypergradient_norm" in event]
     assert learned == [1, 5, 9, 13, 17]
     values = [event["gamma/ce_1"] for event in steps]
@@ -191,14 +208,10 @@ def test_gamma_can_learn_at_every_nth_step(folder):
     assert values[0] == values[1] == values[3] != values[4]
 
 
-def test_same_seed_same_run_and_an_earlier_run_is_kept(folder):
-    words = ["--ds_config", write_config(folder), "--out", "runs/again", "--epochs", "1"]
-    for _ in range(2):
-        done = call("hdkd_dist/train.py", *words, "--method", "hmsdnet", cwd=folder)
-        assert done.returncode == 0, done.stderr
-    assert "held an earlier run, which is now runs/again.old-1" in done.stdout
-    runs = [folder / "runs" / name / WEIGHTS for name in ("again.old-1", "again")]
-    first, second = map(load_file, runs)
+def test_same_seed_same_run_and_an_earlier_run_is_kept(twice):
+    runs, said = twice
+    assert "held an earlier run, which is now runs/again.old-1" in said
+    first, second = (load_file(run / WEIGHTS) for run in runs)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 

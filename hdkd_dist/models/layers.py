@@ -75,7 +75,7 @@ class FasterFormat(nn.Sequential):
     def forward(self, images: Tensor) -> Tensor:
         """Give the output of the last module."""
         channels_first = images.device.type == "cpu" and (
-            len(images) == 1
+            images.shape[0] == 1  # len() would fix the batch of an export
             or (self.training and self.divisor % CACHE_LINE and torch.get_num_threads() > 1)
         )
         layout = torch.contiguous_format if channels_first else torch.channels_last

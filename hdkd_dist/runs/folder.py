@@ -47,6 +47,8 @@ def hold(folder: Path) -> TextIO:
         ) from None
     except OSError:
         pass
+    # Processes that are forked, as workers that read data are, live on for seconds after a kill.
+    os.register_at_fork(after_in_child=file.close)
     return file
 
 

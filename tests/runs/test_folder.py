@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import threading
 import time
 
@@ -19,6 +21,14 @@ def test_a_folder_is_held_by_one_process_at_a_time(tmp_path):
     hold(tmp_path).close()
     with pytest.raises(ValueError, match=r"cannot write the run to .*choose another --out"):
         hold(tmp_path / "missing")
+
+
+def test_a_forked_process_that_lives_on_holds_nothing(tmp_path):
+    claim = hold(tmp_path)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        pool.apply(os.getpid)  # it is there
+        claim.close()
+        hold(tmp_path).close()
 
 
 def test_the_first_free_name_is_taken(tmp_path):

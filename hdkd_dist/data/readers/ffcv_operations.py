@@ -1,4 +1,8 @@
-"""Augmentation as operations of FFCV's pipelines."""
+"""Augmentation as operations of FFCV's pipelines.
+
+Pixels are copied by loops: numba compiles the assignment of one slice to another for seconds, for
+the sake of a message about shapes, and runs it several times slower.
+"""
 
 from __future__ import annotations
 
@@ -98,11 +102,14 @@ class Flip(KeyedOperation):
 
         def flip(images, out, indices):
             key = read_key(address)
+            last = images.shape[2] - 1
             for i in samples(len(indices)):
-                if is_flipped(key[0], key[1], indices[i]):
-                    out[i] = images[i, :, ::-1]
-                else:
-                    out[i] = images[i]
+                mirrored = is_flipped(key[0], key[1], indices[i])
+                for row in range(images.shape[1]):
+                    for column in range(images.shape[2]):
+                        source = last - column if mirrored else column
+                        for channel in range(3):
+                            out[i, row, column, channel] = images[i, row, source, channel]
             return out[: len(indices)]
 
         return _in_parallel(flip, with_indices=True)
@@ -128,13 +135,12 @@ class Translate(KeyedOperation):
                 down = shift(key[0], key[1], indices[i], SHIFT_ROWS, pixels)
                 right = shift(key[0], key[1], indices[i], SHIFT_COLUMNS, pixels)
                 out[i] = 0
-                out[
-                    i, max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)
-                ] = images[
-                    i,
-                    max(0, -down) : height + min(0, -down),
-                    max(0, -right) : width + min(0, -right),
-                ]
+                for row in range(max(0, down), height + min(0, down)):
+                    for column in range(max(0, right), width + min(0, right)):
+                        for channel in range(3):
+                            out[i, row, column, channel] = images[
+                                i, row - down, column - right, channel
+                            ]
             return out[: len(indices)]
 
         return _in_parallel(translate, with_indices=True)

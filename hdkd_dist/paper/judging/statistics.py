@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit as student_quantile  # scipy.stats is slow to import
 
 LEVEL = 0.95
 # After so many seeds the primary statements are looked at. With four looks a true null hypothesis
@@ -88,7 +88,7 @@ class Interval:
 
 def standard_errors(level: float, freedom: int) -> float:
     """Return half the width of Student's t-interval, in standard errors."""
-    return float(student.ppf((1 + level) / 2, freedom))
+    return float(student_quantile(freedom, (1 + level) / 2))
 
 
 def interval(differences: Sequence[float], runs: float, noise: Noise | None) -> Interval | None:

@@ -72,7 +72,7 @@ def start_and_wait_for_the_middle(out, workers):
     child = multiprocessing.get_context("fork").Process(target=prepare_slowly, args=(out, workers))
     child.start()
     folder = out.parent / f"{prefix(out)}{child.pid}"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     expected = workers if workers > 1 else 0
     while not ((folder / "test.beton").exists() and len(children(child.pid)) >= expected):
         assert time.monotonic() < deadline
@@ -95,7 +95,7 @@ def test_sigkill_leaves_no_half_data_set(tmp_path, workers):
     other.mkdir()
     verify(prepare(out))
     assert {path.name for path in tmp_path.iterdir()} == {"out", other.name}
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(map(is_running, helpers)):  # they would wait for their dead parent's jobs for ever
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -106,7 +106,7 @@ def test_sigkill_leaves_no_half_data_set(tmp_path, workers):
 def test_signals_remove_the_half_data_set(tmp_path, number, status, workers):
     child, _ = start_and_wait_for_the_middle(tmp_path / "out", workers)
     os.kill(child.pid, number)
-    child.join(20)
+    child.join(60)
     assert child.exitcode == status
     assert not list(tmp_path.iterdir())
 
