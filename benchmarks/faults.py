@@ -28,10 +28,12 @@ from chain_of_starts import CONFIG, RUN, account, interrupt_and_resume, steps_pe
 from chain_of_starts import without_times as events
 from safetensors.torch import load_file
 
+KINDS = ["preparation", "save", "evaluation", "step", "start-up"]
+
 
 def moments(kills: int, chance: random.Random) -> list[str]:
     """What each kill is to hit; the first four are one of each kind."""
-    first = ["preparation", "save", "evaluation", "step"]
+    first = KINDS[:4]
     rest = chance.choices(["save", "evaluation", "start-up", "step"], k=max(0, kills - len(first)))
     return (first + rest)[:kills]
 
@@ -75,8 +77,9 @@ class Outcome:
         return self.samples_lost == self.samples_repeated == 0 and (equal or "and" in self.case)
 
 
-def compare(folder: Path, case: Case, kills: int, chance: random.Random) -> Outcome:
-    """Both runs, and how they compare."""
+def compare(folder: Path, case: Case, kinds: list[str], chance: random.Random) -> Outcome:
+    """Both runs, and how they compare; ``kinds`` is what the kills are to hit."""
+    kills = len(kinds)
     # A kill comes up to an epoch later than the one before; most much sooner.
     epochs = max(CONFIG["hdkd"]["schedule"]["epochs"], 2 * kills // 5)
     config = copy.deepcopy(CONFIG) | {"zero_optimization": {"stage": case.zero}}
@@ -85,7 +88,6 @@ def compare(folder: Path, case: Case, kills: int, chance: random.Random) -> Outc
     for place in (peace, trouble):
         place.mkdir(parents=True)
         (place / "config.json").write_text(json.dumps(config))
-    kinds = moments(kills, chance)
     chain = interrupt_and_resume(trouble, case.ranks, kinds, chance, misname_after=3)
     interrupt_and_resume(peace, case.ranks[:1], [], None)
     if chain.kills < kills:
@@ -129,6 +131,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="divided among all kinds of run")
     parser.add_argument("--ranks", type=int, help="only runs on so many ranks at every start")
     parser.add_argument("--zero", type=int, help="only runs under this stage")
+    parser.add_argument("--at", nargs="+", choices=KINDS, help="what kills hit, instead of --kills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="kept; default: a temporary one")
     given = parser.parse_args()
@@ -146,8 +149,9 @@ def main() -> None:
         folder = (given.folder or Path(temporary)).absolute()
         for number, case in enumerate(cases):
             kills = given.kills // len(cases) + (number < given.kills % len(cases))
-            print(f"{case}: {kills} kills", flush=True)
-            outcomes.append(compare(folder / f"case{number}", case, kills, chance))
+            kinds = given.at or moments(kills, chance)
+            print(f"{case}: {len(kinds)} kills", flush=True)
+            outcomes.append(compare(folder / f"case{number}", case, kinds, chance))
             print(json.dumps(asdict(outcomes[-1])), flush=True)
     print(table(outcomes))
     if not all(outcome.as_promised for outcome in outcomes):

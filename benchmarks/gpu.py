@@ -2,7 +2,8 @@
 
     python benchmarks/gpu.py                # all parts; results to docs/results/gpu.json
     python benchmarks/gpu.py --rehearse     # the same on this CPU with small sizes, in no file
-    python benchmarks/gpu.py --parts agree,speed
+    python benchmarks/gpu.py --parts agree,no_sync,speed,stream,resume --out first.json
+    python benchmarks/gpu.py --parts profile,graph,two_ranks,compile --out second.json
 
 Every part of gpu_parts.py is a process of its own with a time limit: one that fails or hangs takes
 no other with it. Each prints one JSON line per result; what is wanted is written next to the
@@ -11,13 +12,18 @@ numbers. The order is that of their value, should the machine be taken away.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from local_ranks import searched_path
 
 from hdkd_dist import cli
 
@@ -25,15 +31,15 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs/results/gpu.json"
 
 LIMITS = {  # seconds
-    "agree": 70,
+    "agree": 55,
     "no_sync": 40,
-    "speed": 120,
-    "stream": 40,
-    "resume": 90,
+    "speed": 95,
+    "stream": 50,
+    "resume": 95,
     "profile": 30,
-    "graph": 50,
-    "two_ranks": 30,
-    "compile": 60,
+    "graph": 40,
+    "two_ranks": 45,
+    "compile": 85,
 }
 REHEARSAL = 600  # seconds of each part on a CPU
 
@@ -72,37 +78,59 @@ def split(parts: str | tuple[str, ...]) -> list[str]:
 
 def run_part(name: str, rehearse: bool) -> dict[str, Any]:
     """Run one part; its rows, its seconds and its fault, if it did not end well."""
-    words = [sys.executable, str(ROOT / "benchmarks/gpu_parts.py"), name]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"}
+    words = [sys.executable, str(ROOT / "benchmarks/gpu_parts.py"), "--part", name]
+    environment = {**os.environ, "PYTHONPATH": searched_path(), "WANDB_MODE": "offline"}
     if rehearse:
         words.append("--rehearse")
         environment |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     start = time.monotonic()
-    try:
-        done = subprocess.run(
-            words,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=REHEARSAL if rehearse else LIMITS[name],
-        )
-        printed, said, fault = done.stdout, done.stderr, f"status {done.returncode}"
-        fault = "" if done.returncode == 0 else fault
-    except subprocess.TimeoutExpired as late:
-        printed, said, fault = text_of(late.stdout), text_of(late.stderr), "out of time"
-    rows = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
-    seconds = round(time.monotonic() - start, 1)
+    ended = run_limited(words, environment, REHEARSAL if rehearse else LIMITS[name])
+    rows, seconds = rows_of(ended.printed), round(time.monotonic() - start, 1)
     for row in rows:
         print(json.dumps({"part": name, **row}), flush=True)
-    if fault:
-        print(said[-3000:], file=sys.stderr)
-    print(json.dumps({"part": name, "seconds": seconds, "fault": fault}), flush=True)
-    return {"rows": rows, "seconds": seconds, "fault": fault}
+    if ended.fault:
+        print(ended.said[-3000:], file=sys.stderr)
+    print(json.dumps({"part": name, "seconds": seconds, "fault": ended.fault}), flush=True)
+    return {"rows": rows, "seconds": seconds, "fault": ended.fault}
 
 
-def text_of(output: bytes | str | None) -> str:
-    """Return what a process that was ended had printed."""
-    return output.decode() if isinstance(output, bytes) else output or ""
+class Ended(NamedTuple):
+    """How a process has ended."""
+
+    printed: str
+    said: str  # on stderr
+    fault: str  # empty where it ended well
+
+
+def run_limited(words: Sequence[str], environment: Mapping[str, str], limit: float) -> Ended:
+    """Run a command; after ``limit`` seconds end it together with the processes it has started.
+
+    Those would otherwise hold the pipes, which are read to their end, and the device.
+    """
+    process = subprocess.Popen(
+        words,
+        env=dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        printed, said = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        return Ended(*process.communicate(), "out of time")
+    status = process.returncode
+    return Ended(printed, said, f"status {status}" if status else "")
+
+
+def rows_of(printed: str) -> list[dict[str, Any]]:
+    """Read a part's results; it may have been ended within a line."""
+    rows = []
+    for line in printed.splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            rows += [json.loads(line)] if line.startswith("{") else []
+    return rows
 
 
 def setup(rehearse: bool) -> dict[str, Any]:

@@ -163,12 +163,13 @@ def stream(rehearse: bool) -> None:
 
 def resume(rehearse: bool) -> None:
     """Training as users train, killed and resumed: equal to the bit with run.deterministic."""
-    words = [sys.executable, str(ROOT / "benchmarks/faults.py"), "--ranks", "1", "--kills", "2"]
+    words = [sys.executable, str(ROOT / "benchmarks/faults.py")]
+    words += ["--ranks", "1", "--zero", "0", "--at", "evaluation"]
     done = subprocess.run(words, capture_output=True, text=True)
-    rows = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    say(status=done.returncode, **(json.loads(rows[-1]) if rows else {"said": done.stderr[-500:]}))
-    if done.returncode:
-        sys.exit("the resumed run is another one")
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    say(status=done.returncode, **(rows[-1] if rows else {"said": done.stderr[-500:]}))
+    if done.returncode or not rows[-1]["resumes"]:
+        sys.exit("the resumed run is another one, or has not gone on from a checkpoint")
 
 
 def two_ranks(rehearse: bool) -> None:
@@ -176,7 +177,7 @@ def two_ranks(rehearse: bool) -> None:
     sys.path.append(str(ROOT / "tests"))
     from ranks_harness import on_ranks
 
-    gammas = on_ranks(2, rank_of_two, rehearse)
+    gammas = on_ranks(2, rank_of_two, rehearse, start_method="spawn")
     say(ranks=2, equal=bool(torch.equal(*gammas)))
     if not torch.equal(*gammas):
         sys.exit("the ranks hold different γ")

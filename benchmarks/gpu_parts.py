@@ -1,4 +1,4 @@
-"""Run one part of gpu.py: ``python benchmarks/gpu_parts.py speed [--rehearse]``.
+"""Run one part of gpu.py: ``python benchmarks/gpu_parts.py --part speed [--rehearse]``.
 
 A part prints JSON lines. It fails, with status 1, where what must hold does not.
 """

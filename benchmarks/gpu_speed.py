@@ -1,10 +1,11 @@
-"""Parts of gpu.py that measure: time, kernels and memory of the steps."""
+"""Parts of gpu.py that measure: time, memory and kernels of the steps."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,17 +21,20 @@ from gpu_setup import (
 )
 from torch import Tensor
 
-from hdkd_dist.method.algorithm import Algorithm
+from hdkd_dist.method.algorithm import Algorithm, recorded
 from hdkd_dist.method.hypergradient import jvp, metaval_gradient
 from hdkd_dist.method.objective import cross_entropies
+from hdkd_dist.method.recording import Recording
 
 
 def speed(rehearse: bool) -> None:
-    """Time, kernels and memory of plain and HDKD steps by micro-batch."""
+    """Time and memory of plain and HDKD steps by micro-batch."""
     device = device_of(rehearse)
     preset = "msdnet-digits" if rehearse else "msdnet-imagenet-4"
     times = 2 if rehearse else 10
-    for size in (16,) if rehearse else (256, 64, 128, 512):
+    sizes = [(16, False)] if rehearse else [(256, False), (64, False), (128, False), (512, False)]
+    for size, searches in [*sizes, (sizes[0][0], True)]:
+        torch.backends.cudnn.benchmark = searches  # among cuDNN's algorithms, at the first steps
         algorithm, batch = algorithm_on(device, preset), random_batch(device, preset, size)
 
         def plain(algorithm: Algorithm = algorithm, batch: Batch = batch) -> None:
@@ -47,25 +51,21 @@ def speed(rehearse: bool) -> None:
                 torch.cuda.reset_peak_memory_stats(device)
             row = {"ms": milliseconds(run, device, times), **device_figures(run, device)}
             found[name] = row["ms"]
-            say(micro_batch=size, step=name, images_per_s=1e3 * size / row["ms"], **row)
+            rate = 1e3 * size / row["ms"]
+            say(micro_batch=size, searches=searches, step=name, images_per_s=rate, **row)
         default = (found["plain"] + found["gamma"]) / 2
-        say(micro_batch=size, step="hdkd, γ every 2", ms=default, to_plain=default / found["plain"])
+        row = {"micro_batch": size, "searches": searches, "step": "hdkd, γ every 2", "ms": default}
+        say(**row, to_plain=default / found["plain"])
 
 
 def device_figures(run: Callable[[], None], device: torch.device) -> dict[str, float]:
-    """Count a step's kernels and their time, and the peak of memory; nothing on a CPU."""
+    """Measure what the host needs to start a step, and the peak of memory; nothing on a CPU."""
     if device.type != "cuda":
         return {}
     start = time.perf_counter()
-    run()  # an empty queue: what the host needs to fill it
+    run()  # into an empty queue
     host = 1e3 * (time.perf_counter() - start)
-    peak = torch.cuda.max_memory_allocated(device) / 1e9
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        run()
-        wait(device)
-    kernels = [event for event in profile.events() if event.device_type.name == "CUDA"]
-    busy = sum(event.device_time for event in kernels) / 1e3
-    return {"host_ms": host, "device_ms": busy, "kernels": len(kernels), "peak_gb": peak}
+    return {"host_ms": host, "peak_gb": torch.cuda.max_memory_allocated(device) / 1e9}
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def traced(device: torch.device) -> Iterator[Any]:
 
 
 def profile(rehearse: bool) -> None:
-    """The kernels that take the most of a γ step."""
+    """How many kernels a γ step has, how long they take, and which take the most."""
     device = device_of(rehearse)
     preset, size = ("msdnet-digits", 16) if rehearse else ("msdnet-imagenet-4", 128)
     algorithm, batch = algorithm_on(device, preset), random_batch(device, preset, size)
@@ -88,6 +88,8 @@ def profile(rehearse: bool) -> None:
         algorithm.step(batch, batch, 0.01)
     with traced(device) as found:
         algorithm.step(batch, batch, 0.01)
+    kernels = [event for event in found.events() if event.device_type.name == "CUDA"]
+    say(kernels=len(kernels), device_ms=sum(event.device_time for event in kernels) / 1e3)
     kind = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
     rows = sorted(found.key_averages(), key=lambda row: getattr(row, kind), reverse=True)
     for row in rows[:15]:
@@ -95,21 +97,30 @@ def profile(rehearse: bool) -> None:
 
 
 def graph(rehearse: bool) -> None:
-    """γ's two passes as CUDA graphs: equal to eager ones, and how much faster."""
+    """γ's two passes as CUDA graphs: equal to eager ones, how much faster, and the memory held.
+
+    A graph cannot repeat what the training pass has recorded, which lies elsewhere at every step;
+    the eager pass that does is therefore measured, too.
+    """
     device = device_of(rehearse)
     preset, size = ("msdnet-digits", 16) if rehearse else ("msdnet-imagenet-4", 128)
     algorithm, batch = algorithm_on(device, preset), random_batch(device, preset, size)
     theta = {name: value.detach().clone() for name, value in algorithm.theta.items()}
     v = {name: torch.randn_like(value) * 1e-3 for name, value in theta.items()}
     losses, meta = algorithm.losses_now(), algorithm.weights.meta
+    record = algorithm.recording()
+    recorded(algorithm.training_pass, record)(theta, batch[0][0])
 
-    def forward_mode() -> Tensor:
-        return jvp(algorithm.training_pass, losses, theta, v, batch[0])
+    def forward_mode(record: Recording | None = None) -> Tensor:
+        return jvp(algorithm.training_pass, losses, theta, v, batch[0], record)
 
     def validation() -> Tensor:
         passes = algorithm.validation_pass
         return metaval_gradient(passes, cross_entropies, theta, batch, meta)[1]
 
+    times = 1 if rehearse else 10
+    after_record = milliseconds(partial(forward_mode, record), device, times)
+    say(eager="forward mode after a recorded pass", eager_ms=after_record)
     for name, run in (("forward mode", forward_mode), ("validation", validation)):
         eager = run()
         if device.type != "cuda":
@@ -121,13 +132,18 @@ def graph(rehearse: bool) -> None:
             for _ in range(3):
                 eager = run()
         torch.cuda.current_stream().wait_stream(beside)
-        captured = torch.cuda.CUDAGraph()
+        captured, held = torch.cuda.CUDAGraph(), torch.cuda.memory_reserved()
         with torch.cuda.graph(captured):
             result = run()
         captured.replay()
         wait(device)
-        times = [milliseconds(each, device, 10) for each in (run, captured.replay)]
-        say(graph_of=name, error=error(result, eager), eager_ms=times[0], graph_ms=times[1])
+        say(
+            graph_of=name,
+            error=error(result, eager),
+            eager_ms=milliseconds(run, device, times),
+            graph_ms=milliseconds(captured.replay, device, times),
+            graph_gb=(torch.cuda.memory_reserved() - held) / 1e9,
+        )
 
 
 def compile(rehearse: bool) -> None:

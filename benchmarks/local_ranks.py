@@ -16,6 +16,12 @@ ROOT = Path(__file__).parents[1]
 TRAIN = ROOT / "hdkd_dist/train.py"
 
 
+def searched_path() -> str:
+    """Give a process PYTHONPATH: this checkout first, then what this process was given."""
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join([str(ROOT), *(os.path.abspath(folder) for folder in given if folder)])
+
+
 class LocalRanks:
     """A run of several ranks; each writes its output to ``rank<r>.log`` in ``folder``.
 
@@ -33,7 +39,7 @@ class LocalRanks:
     ):
         shared = {
             **os.environ,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": searched_path(),
             "OMP_NUM_THREADS": "1",
             "NUMBA_OPT": "0",  # FFCV's code is compiled again in each process: quickly, then
             "WORLD_SIZE": str(ranks),

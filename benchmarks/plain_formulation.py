@@ -25,6 +25,11 @@ def plain_formulation(network: MultiExitNetwork) -> MultiExitNetwork:
         for name, layer in stage.named_children():
             if isinstance(layer, DenseLayer):
                 setattr(stage, name, PlainDenseLayer(layer))
+    return with_format_kept(network)
+
+
+def with_format_kept(network: MultiExitNetwork) -> MultiExitNetwork:
+    """Let the feature maps of a network have the memory format of the images, in place."""
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, FasterFormat):

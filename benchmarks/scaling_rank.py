@@ -20,9 +20,10 @@ from hdkd_dist.distributed import ranks
 from hdkd_dist.distributed.ranks import NOTHING, DelayedMax
 from hdkd_dist.method.algorithm import Algorithm, Batch
 from hdkd_dist.models import build, resolve
-from hdkd_dist.training.engine import build_engine, joined_ranks
+from hdkd_dist.training.engine import build_engine
 from hdkd_dist.training.gamma import build_algorithm, configured_weights, replicate
 from hdkd_dist.training.measure import Meter
+from hdkd_dist.training.process_group import joined_ranks
 
 CONFIG = Path(__file__).parents[1] / "ds_configs/cifar100_small.json"
 CLASSES, CPU = 100, torch.device("cpu")

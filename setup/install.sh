@@ -139,6 +139,9 @@ printf '%s\n' "$asked_torch" "$torch" >"$CHOSEN_TORCH"
 echo "torch==$("$VENV/bin/python" -c 'from importlib.metadata import version; print(version("torch"))')" \
     >>"$VENV/constraints.txt"
 run pip install -c "$VENV/constraints.txt" torch # what the CPU build needs besides itself
+if [[ $torch != *+cpu* ]] || [[ $asked_torch == automatic ]]; then
+    bash setup/check_torch.sh "$VENV/bin/python"
+fi
 
 # Ranks on CPUs talk through an operation of deepspeed's, which would otherwise be compiled, for a
 # minute, when it is first used. A wheel in pip's cache may lack it, or be of another torch.

@@ -34,10 +34,19 @@ def _rank(
     os._exit(0)  # as training does: see cli.leaving_at_once
 
 
-def on_ranks(world_size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """``function(*arguments)`` on each of ``world_size`` ranks; its results, by rank."""
+def on_ranks(
+    world_size: int,
+    function: Callable[..., Any],
+    *arguments: Any,
+    start_method: str = FORKED.get_start_method(),
+) -> list[Any]:
+    """``function(*arguments)`` on each of ``world_size`` ranks; its results, by rank.
+
+    A rank that computes on a GPU must be started by ``spawn``: importing DeepSpeed looks for one,
+    after which CUDA does not work in forks.
+    """
     with tempfile.TemporaryDirectory() as folder:
         given = (world_size, free_port(), folder, function, arguments)
-        mp.start_processes(_rank, given, nprocs=world_size, start_method=FORKED.get_start_method())
+        mp.start_processes(_rank, given, nprocs=world_size, start_method=start_method)
         files = [Path(folder, str(rank)) for rank in range(world_size)]
         return [torch.load(file, weights_only=False) for file in files]  # of our own making

@@ -66,6 +66,10 @@ IS: dict[str, Callable[[Any], bool]] = {
     NOT_NEGATIVE: lambda value: type(value) in (int, float) and value >= 0,
     TEXT: lambda value: isinstance(value, str),
 }
+INSTEAD_OF_HALVES = (
+    'set "torch_autocast": {"enabled": true, "dtype": "bfloat16"}, or leave it out to train in '
+    "float32, on a GPU without bfloat16 (before Ampere)"
+)
 # Optimisers of its own, in any case; it takes all others from torch.optim, by their exact names.
 OWN_OPTIMIZERS = ("adagrad", "adam", "adamw", "lamb", "lion", "muadam", "muadamw", "muon", "musgd")
 # Those that torch has too.
@@ -171,14 +175,15 @@ def check_engine(deepspeed: Mapping[str, Any], path: str | Path) -> None:
         if subsection(deepspeed, kind, path).get("enabled"):
             raise ValueError(
                 f"{path}: a pure {kind} engine keeps half-precision parameters, in whose rounding "
-                'the look-ahead step vanishes: use "torch_autocast" with dtype bfloat16 instead'
+                f"the look-ahead step vanishes: {INSTEAD_OF_HALVES}"
             )
     autocast = subsection(deepspeed, "torch_autocast", path)
     if autocast.get("enabled") and autocast.get("dtype") not in ("bfloat16", "bf16"):
         # Without a dtype DeepSpeed takes the device's default, float16 on a GPU.
         raise ValueError(
             f"{path}: torch_autocast.dtype is {autocast.get('dtype')!r} but must be bfloat16: "
-            "float16 scales the loss and skips steps, which the look-ahead does not know of"
+            "float16 scales the loss and skips steps, which the look-ahead does not know of: "
+            f"{INSTEAD_OF_HALVES}"
         )
     optimizer = subsection(deepspeed, "optimizer", path)
     if "type" not in optimizer:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar, overload
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from hdkd_dist.data.order import (
 )
 
 ReaderName: TypeAlias = Literal["ffcv", "torch"]
+Item = TypeVar("Item")
 
 
 class MicroBatch(NamedTuple):
@@ -81,6 +82,27 @@ class SplitReader(Protocol):
         """End the threads or processes that read; nothing is read afterwards."""
 
 
+@dataclass(frozen=True)
+class WatchedReader:
+    """A reader that is watched while it reads: training waits for it between its micro-batches."""
+
+    reader: SplitReader
+    watch: Callable[[Iterator[MicroBatch]], Iterator[MicroBatch]]  # yields what it is given
+
+    @property
+    def samples(self) -> int:
+        """Return how many samples the split has."""
+        return self.reader.samples
+
+    def read(self, samples: np.ndarray, *, seed: int = 0, epoch: int = 0) -> Iterator[MicroBatch]:
+        """Yield the reader's micro-batches."""
+        return self.watch(self.reader.read(samples, seed=seed, epoch=epoch))
+
+    def close(self) -> None:
+        """End the threads or processes that read."""
+        self.reader.close()
+
+
 def check_image_size(manifest: Manifest, image_size: int) -> None:
     """Raise ``ValueError`` where all images have one size, and it is not the network's."""
     stored_size = manifest.image["size"]
@@ -91,10 +113,49 @@ def check_image_size(manifest: Manifest, image_size: int) -> None:
         )
 
 
+class AsTheyCome(Sequence[Item]):
+    """The first items of an iterator, each taken when it is first asked for, and kept.
+
+    A step's micro-batches come so: the network computes with the first while others are read.
+
+    Args:
+        items: has at least so many.
+        length: of the sequence.
+    """
+
+    def __init__(self, items: Iterator[Item], length: int) -> None:
+        self._items = items
+        self._length = length
+        self._taken: list[Item] = []
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, place: int) -> Item: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Item]: ...
+    def __getitem__(self, place: int | slice) -> Item | list[Item]:
+        if isinstance(place, slice):
+            return list(self)[place]
+        place = range(self._length)[place]
+        while len(self._taken) <= place:
+            self._taken.append(next(self._items))
+        return self._taken[place]
+
+
+Step = Sequence[MicroBatch]  # this rank's micro-batches of a step, one per accumulation step
+
+
+def examples_of(step: Step) -> Sequence[tuple[Tensor, Tensor]]:
+    """Give what a loss needs of a step's micro-batches, as they come."""
+    return AsTheyCome((micro.examples for micro in step), len(step))
+
+
 def train_epoch(
     reader: SplitReader, share: BatchShare, *, seed: int, epoch: int, first_step: int = 0
-) -> Iterator[list[MicroBatch]]:
-    """One epoch of training: at each step this rank's micro-batches, one per accumulation step.
+) -> Iterator[Step]:
+    """One epoch of training, step by step; of a step each micro-batch is read when asked for.
 
     Before ``first_step`` nothing is read.
     """
@@ -107,7 +168,7 @@ def train_epoch(
 
 def metaval_stream(
     reader: SplitReader, share: BatchShare, *, seed: int, first_step: int = 0
-) -> Iterator[list[MicroBatch]]:
+) -> Iterator[Step]:
     """Read the endless meta-validation stream, step by step like :func:`train_epoch`."""
     first_round, first_step = divmod(first_step, metaval_steps(reader.samples, share.batch))
     for round_ in itertools.count(first_round):
@@ -127,7 +188,13 @@ def evaluation_pass(reader: SplitReader, rank: int, world_size: int) -> Iterator
     return reader.read(evaluation_order(reader.samples, rank, world_size))
 
 
-def in_steps(batches: Iterator[MicroBatch], accumulation: int) -> Iterator[list[MicroBatch]]:
-    """Group micro-batches into steps of ``accumulation``; ends when they do."""
-    while step := list(itertools.islice(batches, accumulation)):
+def in_steps(batches: Iterator[MicroBatch], accumulation: int) -> Iterator[Step]:
+    """Group micro-batches into steps of ``accumulation``; ends when they do.
+
+    The first is read when the step is asked for, the others as they are; what a step has left over
+    is read before the next one.
+    """
+    for first in batches:
+        step = AsTheyCome(itertools.chain([first], batches), accumulation)
         yield step
+        list(step)

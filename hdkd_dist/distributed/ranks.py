@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
 Value = TypeVar("Value")
 
@@ -23,6 +24,8 @@ PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 LAUNCHED = (*PLACE, "MASTER_ADDR", "MASTER_PORT")
 # Preparing and copying data may take a rank hours; the watchdog sees to ranks that hang.
 PATIENCE = timedelta(days=7)
+# Until they have connected to each other nobody watches; imports over a network take minutes.
+MEETING = 600.0  # seconds
 
 
 def world_size() -> int:
@@ -83,6 +86,9 @@ def is_launched(environment: Mapping[str, str]) -> bool:
     if numbers and not (all(map(whole, numbers)) and int(numbers[0]) < int(numbers[2])):
         told = ", ".join(f"{name}={environment[name]}" for name in given)
         raise ValueError(f"the launcher's variables are no ranks, from 0 to WORLD_SIZE - 1: {told}")
+    port = environment.get("MASTER_PORT", "1")
+    if given and not (whole(port) and 0 < int(port) < 2**16):
+        raise ValueError(f"MASTER_PORT is {port!r} but must be a port, from 1 to {2**16 - 1}")
     return bool(given)
 
 
@@ -122,7 +128,9 @@ def host_group() -> dist.ProcessGroup:
 
     Its collectives take CPU tensors and never wait for the devices' traffic.
     """
-    return dist.new_group(backend="gloo", timeout=PATIENCE)
+    group = dist.new_group(backend="gloo", timeout=timedelta(seconds=MEETING))  # to connect
+    _set_pg_timeout(PATIENCE, group)
+    return group
 
 
 def from_leader(value: Callable[[], Value]) -> Value:

@@ -235,10 +235,10 @@ def evaluation_of(
         autocast: run under autocast to this type, as training does; the logits come in float32.
     """
     network.eval()
-    state = {**dict(network.named_parameters()), **tensors}
+    places = places_of(network)
 
     def forward(images: Tensor) -> Tensor:
-        with casting(autocast, images.device):
-            return call(network, state, prepare(images)).float()
+        with casting(autocast, images.device), replaced(places, tensors):
+            return network(prepare(images)).float()
 
     return forward

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import copy
-import logging
-import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import deepspeed
 import torch
-import torch.distributed as dist
-from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
 from deepspeed.utils.groups import _clone_world_group
 from torch import Tensor, nn
@@ -30,10 +24,8 @@ from torch.optim.lr_scheduler import (
 
 from hdkd_dist.config.load import Config
 from hdkd_dist.config.settings import ScheduleSettings
-from hdkd_dist.data.preparing.workers import available_cores
 from hdkd_dist.distributed import ranks
-from hdkd_dist.distributed.devices import check_gpus, device_index, named_by_local_rank
-from hdkd_dist.distributed.ranks import PATIENCE
+from hdkd_dist.distributed.devices import named_by_local_rank
 from hdkd_dist.distributed.watchdog import backend_patience
 from hdkd_dist.training.weight_average import WeightAverage
 
@@ -115,66 +107,6 @@ def restarted(
     return scheduler
 
 
-@contextmanager
-def joined_ranks(patience: timedelta = PATIENCE) -> Iterator[torch.device]:
-    """Give this rank's device, with the process group up; take it down whatever happens.
-
-    Args:
-        patience: how long a collective may wait for other ranks before its backend ends the rank.
-    """
-    device = join_ranks(patience)
-    try:
-        yield device
-    finally:
-        dist.destroy_process_group()
-
-
-def join_ranks(patience: timedelta = PATIENCE) -> torch.device:
-    """Start the process group and return this rank's device.
-
-    Raises:
-        ValueError: if there is no device for this rank, or torch cannot use the GPUs there are.
-    """
-    check_gpus()
-    deepspeed.utils.logger.setLevel(logging.WARNING)
-    ranks.complete_environment()
-    accelerator = get_accelerator()
-    on_cpu = accelerator.device_name() == "cpu"
-    index = 0 if on_cpu else device_index(ranks.local_rank(), accelerator.device_count())
-    if not on_cpu:
-        accelerator.set_device(index)
-    try:
-        with without_shared_buffers(), named_by_local_rank(index):
-            deepspeed.init_distributed(dist_backend=None, verbose=False, timeout=patience)
-    except dist.DistNetworkError as error:
-        if "EADDRINUSE" not in str(error):
-            raise
-        port = os.environ["MASTER_PORT"]
-        raise ranks.RankFault(
-            f"port {port} of this machine is taken, perhaps by another run: give the launcher "
-            f"another one, such as --master_port {ranks.free_port()}"
-        ) from None
-    if on_cpu:
-        if "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(max(1, available_cores() // ranks.local_world_size()))
-        return torch.device("cpu")
-    return torch.device(accelerator.device_name(index))
-
-
-@contextmanager
-def without_shared_buffers() -> Iterator[None]:
-    """Keep DeepSpeed from setting up shared memory for the collectives of its CPU *inference*.
-
-    Otherwise it leaks 69 MB per rank per run in ``/dev/shm``.
-    """
-    local_size = os.environ.pop("LOCAL_SIZE", None)  # tells it that all ranks are on one node
-    try:
-        yield
-    finally:
-        if local_size is not None:
-            os.environ["LOCAL_SIZE"] = local_size
-
-
 def build_engine(
     network: nn.Module, config: Config, steps_per_epoch: int
 ) -> deepspeed.DeepSpeedEngine:
@@ -184,12 +116,14 @@ def build_engine(
         ValueError: if DeepSpeed refuses the configuration.
     """
     device = next(network.parameters()).device
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     settings = engine_settings(config)
+    fit_bucket(settings, sum(parameter.numel() for parameter in trained))
     try:
         with named_by_local_rank(device.index or 0):
             engine, *_ = deepspeed.initialize(
                 model=network,
-                model_parameters=[p for p in network.parameters() if p.requires_grad],
+                model_parameters=trained,
                 config=settings,
                 lr_scheduler=lambda optimizer: schedule(
                     optimizer, config.hdkd.schedule, settings["train_batch_size"], steps_per_epoch
@@ -202,9 +136,18 @@ def build_engine(
     _set_pg_timeout(backend_patience(config.hdkd.run.hang_timeout_s), _clone_world_group())
     if device.type == "cuda" and not settings.get("zero_optimization", {}).get("stage", 0):
         channels_last_weights(network)
+    if ranks.world_size() == 1:
+        engine.allreduce_and_copy = keep_gradients
     if config.hdkd.model.compile:
         engine.compile()
     return engine
+
+
+def keep_gradients(*_: Any) -> None:
+    """Take the place of DeepSpeed's mean over ranks at ZeRO 0 where there is one rank.
+
+    It would copy each gradient into a flat buffer and back: two operations per parameter.
+    """
 
 
 # How DeepSpeed refuses configurations.
@@ -250,7 +193,27 @@ def engine_settings(config: Config) -> dict[str, Any]:
         if not settings["gradient_clipping"] and "offload_optimizer" not in zero:
             # With the norm DeepSpeed would skip a step whose gradient is not finite, unseen.
             zero.setdefault("compute_grad_norm", False)
+        if settings.get("torch_autocast", {}).get("enabled"):
+            # Else it rounds the gradients of convolutions to bf16 on their way between ranks.
+            settings["torch_autocast"].setdefault("lower_precision_safe_modules", [])
     return settings
+
+
+def fit_bucket(settings: dict[str, Any], parameters: int) -> None:
+    """Let ZeRO's buffer for gradients on their way hold the network's, where nothing else is said.
+
+    DeepSpeed's own default takes 2 GB on the device for whatever network. With the whole gradient
+    in one bucket it is reduced after the backward pass. Smaller buckets and ``overlap_comm`` let
+    stages 1 and 2 begin earlier, but in DeepSpeed 0.19 the host then waits for the device in every
+    pass; stage 0 reduces after the backward pass whatever is set.
+
+    Args:
+        settings: DeepSpeed's, completed here.
+        parameters: how many numbers are trained.
+    """
+    zero = settings.get("zero_optimization", {})
+    if zero.get("stage", 0) > 0:
+        zero.setdefault("reduce_bucket_size", parameters)
 
 
 def channels_last_weights(network: nn.Module) -> None:

@@ -52,10 +52,11 @@ from hdkd_dist.training.checkpointing.resume import (
 )
 from hdkd_dist.training.checkpointing.saver import RunIdentity, Saver, Stopped
 from hdkd_dist.training.checkpointing.state import read_snapshot
-from hdkd_dist.training.engine import joined_ranks, network_state
+from hdkd_dist.training.engine import network_state
 from hdkd_dist.training.figures import draw_figures
 from hdkd_dist.training.gamma import gamma_record
 from hdkd_dist.training.measure import Meter, Progress, note_gradients
+from hdkd_dist.training.process_group import joined_ranks
 from hdkd_dist.training.reporter import Reporter
 from hdkd_dist.training.tracking import Tracker, tell
 from hdkd_dist.training.trainer import evaluate, train
@@ -153,7 +154,7 @@ def execute(
     timeout = config.hdkd.run.hang_timeout_s
     set_rounding(config.hdkd.run.tf32, config.hdkd.run.deterministic)
     with (
-        joined_ranks(backend_patience(timeout)) as device,
+        joined_ranks(backend_patience(timeout), min(timeout, ranks.MEETING)) as device,
         Watchdog(timeout) as watchdog,
         Heartbeat(watchdog.mark, tell if ranks.rank() == 0 else silent),
     ):

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from hdkd_dist.data.streams import (
-    MicroBatch,
     SplitReader,
+    Step,
+    WatchedReader,
     evaluation_pass,
+    examples_of,
     metaval_stream,
     train_epoch,
 )
@@ -40,25 +42,31 @@ def train(run: Run, progress: Progress, reporter: Reporter, saver: Saver) -> Non
     algorithm, weights, network = run.algorithm, run.weights, run.engine.module
 
     pace, meter = progress.pace, progress.meter
-    metaval: Iterator[list[MicroBatch]] = iter(())
-    if run.readers.metaval is not None:
-        first = progress.metaval_batches
-        metaval = metaval_stream(
-            run.readers.metaval, run.metaval_share, seed=seed, first_step=first
+
+    def watched(reader: SplitReader) -> SplitReader:
+        return WatchedReader(
+            reader, lambda batches: pace.timed(saver.mark.reading(batches, reader))
         )
-        metaval = pace.timed(saver.mark.reading(metaval, run.readers.metaval))
+
+    metaval: Iterator[Step] = iter(())
+    if run.readers.metaval is not None:
+        metaval = metaval_stream(
+            watched(run.readers.metaval),
+            run.metaval_share,
+            seed=seed,
+            first_step=progress.metaval_batches,
+        )
+    reader = watched(run.readers.train)
     for epoch in range(progress.epoch, settings.schedule.epochs):
         network.train()
         first = progress.step - epoch * run.steps_per_epoch
-        batches = train_epoch(
-            run.readers.train, run.share, seed=seed, epoch=epoch, first_step=first
-        )
+        batches = train_epoch(reader, run.share, seed=seed, epoch=epoch, first_step=first)
         pace.resume()
-        for batch in pace.timed(saver.mark.reading(batches, run.readers.train)):
+        for batch in batches:
             rate = run.engine.get_lr()[0]
-            train_batch = [micro.examples for micro in batch]
+            train_batch = examples_of(batch)
             if weights.learns and progress.step % settings.gamma.every == 0:
-                metaval_batch = [micro.examples for micro in next(metaval)]
+                metaval_batch = examples_of(next(metaval))
                 progress.metaval_batches += 1
                 seen, gradient = algorithm.step(train_batch, metaval_batch, rate)
                 meter.add_gamma_step(progress.step + 1, gradient, drift=replicate(weights))

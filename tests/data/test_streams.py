@@ -15,7 +15,15 @@ from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.data.order import BatchShare, train_order
 from hdkd_dist.data.preparing.digits import prepare_digits
 from hdkd_dist.data.readers.opening import open_split
-from hdkd_dist.data.streams import ReadOptions, evaluation_pass, metaval_stream, train_epoch
+from hdkd_dist.data.streams import (
+    AsTheyCome,
+    ReadOptions,
+    evaluation_pass,
+    examples_of,
+    in_steps,
+    metaval_stream,
+    train_epoch,
+)
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +153,44 @@ def test_streams_start_in_the_midst_with_what_would_have_come_there(readers):
     for first in (1, 2, 5):  # a round has two steps
         rest = metaval_stream(readers(8), share, seed=3, first_step=first)
         assert contents(islice(rest, 8 - first)) == drawn[first:]
+
+
+def noted(count, events):
+    """Numbers in place of micro-batches, with a note of when each is read."""
+    for number in range(count):
+        events.append(f"read {number}")
+        yield number
+
+
+def test_micro_batch_is_read_when_the_one_before_is_computed():
+    events = []
+    for step in in_steps(noted(4, events), 2):
+        for number in step:
+            events.append(f"compute {number}")
+        assert list(step) == [number - 1, number]  # and not read again
+    assert events == [f"{what} {number}" for number in range(4) for what in ("read", "compute")]
+
+
+def test_step_that_is_not_finished_takes_nothing_from_the_next():
+    firsts = [step[0] for step in in_steps(noted(6, []), 3)]
+    assert firsts == [0, 3]
+
+
+def test_sequence_of_what_comes_is_one():
+    events = []
+    sequence = AsTheyCome(noted(10, events), 3)
+    assert (len(sequence), sequence[1], events) == (3, 1, ["read 0", "read 1"])
+    assert (sequence[-1], sequence[:2], list(sequence)) == (2, [0, 1], [0, 1, 2])
+    with pytest.raises(IndexError):
+        sequence[3]
+
+
+def test_examples_are_those_of_the_micro_batches(readers):
+    share = BatchShare(16, 2)
+    (step,) = islice(train_epoch(readers(8), share, seed=3, epoch=1), 1)
+    for (images, labels), micro in zip(examples_of(step), step, strict=True):
+        assert images is micro.images
+        assert labels is micro.labels
 
 
 def test_start_in_the_midst_reads_nothing_of_what_came_before(readers, monkeypatch):

@@ -21,6 +21,6 @@ def test_part(part):
     environment = {k: v for k, v in os.environ.items() if k != "DS_ACCELERATOR"}
     if not environment.get("CUDA_VISIBLE_DEVICES"):
         environment.pop("CUDA_VISIBLE_DEVICES", None)  # hidden by conftest.py from other tests
-    words = [sys.executable, str(ROOT / "benchmarks/gpu_parts.py"), part]
+    words = [sys.executable, str(ROOT / "benchmarks/gpu_parts.py"), "--part", part]
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -8,6 +8,7 @@ from ranks_harness import on_ranks
 from small_network import flattened, small_msdnet
 
 from hdkd_dist.data.normalize import Normalize
+from hdkd_dist.data.streams import AsTheyCome
 from hdkd_dist.distributed import ranks
 from hdkd_dist.method.algorithm import Algorithm, PlainEngine
 from hdkd_dist.method.functional import forward_of
@@ -332,3 +333,15 @@ def assert_online_is_exact(nesterov, accumulation, equilibrium, frozen=None):
     (expected,) = torch.autograd.grad(MetaObjective(average_ce=average).loss(ce), gamma)
     assert float((found - expected).norm() / expected.norm()) < 1e-9
     return network
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_micro_batches_that_come_one_by_one_give_the_same_step_to_the_bit(kind):
+    batches = stored(2, 16, CPU)
+    trained = []
+    for given in (batches, AsTheyCome(iter(batches), 2)):
+        algorithm = algorithm_for(small_msdnet(), accumulation=2, lookahead=kind)
+        seen, gradient = algorithm.step(given, batches, RATE)
+        trained.append([flattened(algorithm.engine.module), algorithm.weights.gamma, gradient])
+        trained[-1] += [seen.losses, seen.correct]
+    assert all(map(torch.equal, *trained))
