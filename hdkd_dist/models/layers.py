@@ -55,6 +55,12 @@ def relu() -> nn.ReLU:
 CACHE_LINE = 16  # numbers in float32
 
 
+@torch.compiler.assume_constant_result
+def threads() -> int:
+    """Return on how many threads torch computes; asking torch itself would end a compiled graph."""
+    return torch.get_num_threads()
+
+
 class FasterFormat(nn.Sequential):
     """Modules in a row that get their input in the memory format in which the network is faster.
 
@@ -76,7 +82,7 @@ class FasterFormat(nn.Sequential):
         """Give the output of the last module."""
         channels_first = images.device.type == "cpu" and (
             images.shape[0] == 1  # len() would fix the batch of an export
-            or (self.training and self.divisor % CACHE_LINE and torch.get_num_threads() > 1)
+            or (self.training and self.divisor % CACHE_LINE and threads() > 1)
         )
         layout = torch.contiguous_format if channels_first else torch.channels_last
         return super().forward(images.contiguous(memory_format=layout))
