@@ -60,7 +60,7 @@ def small_files():
 
 def test_killed_while_the_data_are_prepared(trouble):
     attempt = Attempt(trouble, RANKS)
-    assert attempt.wait_until(attempt.preparing)
+    assert attempt.wait_until(attempt.preparing), attempt.ranks.output
     attempt.ranks.send(signal.SIGKILL, 0)
     assert attempt.ranks.wait(60) == [-signal.SIGKILL, LOST]  # the other ends by itself
     (error,) = lines(attempt.ranks.output, "error")
@@ -70,8 +70,8 @@ def test_killed_while_the_data_are_prepared(trouble):
 
 def test_killed_in_the_midst_of_a_save(trouble):
     attempt = Attempt(trouble, RANKS)
-    assert attempt.wait_until(lambda: last_step(trouble) >= 5)
-    assert attempt.wait_until(attempt.saving)
+    assert attempt.wait_until(lambda: last_step(trouble) >= 5), attempt.ranks.output
+    assert attempt.wait_until(attempt.saving), attempt.ranks.output
     attempt.ranks.send(signal.SIGKILL)
     attempt.ranks.wait()
     found = [path.name for path in (trouble / RUN / "checkpoints").glob("step-*")]
@@ -82,7 +82,7 @@ def test_killed_in_the_midst_of_a_save(trouble):
 def test_killed_in_an_evaluation_after_no_checkpoint_could_be_written(trouble):
     before = sorted(path.name for path in (trouble / RUN / "checkpoints").glob("step-*"))
     attempt = Attempt(trouble, RANKS, before=small_files)
-    assert attempt.wait_until(attempt.evaluating)
+    assert attempt.wait_until(attempt.evaluating), attempt.ranks.output
     attempt.ranks.send(signal.SIGKILL)
     attempt.ranks.wait()
     warnings = lines(attempt.ranks.output, "warning: no checkpoint")
@@ -96,7 +96,9 @@ def test_killed_in_an_evaluation_after_no_checkpoint_could_be_written(trouble):
 
 def test_stop_that_cannot_be_saved_is_no_stop_in_good_order(trouble):
     attempt = Attempt(trouble, RANKS, before=small_files)
-    assert attempt.wait_until(lambda: "warning: no checkpoint" in attempt.ranks.output)
+    assert attempt.wait_until(lambda: "warning: no checkpoint" in attempt.ranks.output), (
+        attempt.ranks.output
+    )
     attempt.ranks.send(signal.SIGTERM)
     assert attempt.ranks.wait(60) == [LOST, LOST]
     (said,) = lines(attempt.ranks.output, "stopped by SIGTERM at step")
@@ -106,7 +108,7 @@ def test_stop_that_cannot_be_saved_is_no_stop_in_good_order(trouble):
 
 def test_signal_to_one_rank_stops_the_evaluation_of_all_after_a_checkpoint(trouble):
     attempt = Attempt(trouble, RANKS)
-    assert attempt.wait_until(attempt.evaluating)
+    assert attempt.wait_until(attempt.evaluating), attempt.ranks.output
     attempt.ranks.send(signal.SIGUSR1, 1)
     assert attempt.ranks.wait(60) == [STOPPED, STOPPED]
     reached = 17  # the end of the first epoch, whose evaluation is to come
