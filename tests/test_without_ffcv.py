@@ -11,7 +11,10 @@ from entry_points import ROOT, write_config
 from safetensors.torch import load_file
 
 WEIGHTS = "checkpoints/final/model.safetensors"
-AUGMENTED = ("hdkd.data.randaugment=9", "hdkd.data.colour_jitter=0.4", "hdkd.data.workers=2")
+SETTINGS = (
+    "hdkd.data.reader=ffcv",  # as by default; torch's takes its place
+    *("hdkd.data.randaugment=9", "hdkd.data.colour_jitter=0.4", "hdkd.data.workers=2"),
+)
 
 
 def test_a_run_ends_with_the_same_weights_after_a_stop_and_is_evaluated(tmp_path):
@@ -33,7 +36,7 @@ def test_a_run_ends_with_the_same_weights_after_a_stop_and_is_evaluated(tmp_path
         assert done.returncode == 0, done.stderr
         return done
 
-    settings = [word for setting in AUGMENTED for word in ("--set", setting)]
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
     train = ("train.py", "--ds_config", write_config(tmp_path), *settings)
     whole = run(*train, "--out", "whole", "--set", "hdkd.checkpoint.every_steps=20")  # of 34
     said = [line for line in whole.stderr.splitlines() if "FFCV" in line]
