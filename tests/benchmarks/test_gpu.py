@@ -11,7 +11,7 @@ import gpu
 from gpu import LIMITS, Ended, rows_of, run_limited
 from gpu_parts import PARTS
 
-from hdkd_dist.distributed.processes import is_dead, process_of
+from hdkd_dist.distributed.processes import state_of
 
 # A part whose own process waits, with the pipes open, for another that it has started.
 HANGING = """
@@ -39,7 +39,7 @@ def test_part_out_of_time_ends_with_what_it_started_and_keeps_its_rows():
     assert ended.fault == "out of time"
     row, child = ended.printed.split()[:2], ended.printed.split()[-1]
     assert " ".join(row) == '{"row": 1}'
-    while process_of(int(child)).started and not is_dead(process_of(int(child))):
+    while state_of(int(child))[0] not in ("", "Z", "X"):  # it is being ended
         assert time.monotonic() - start < 10
         time.sleep(0.05)
 
