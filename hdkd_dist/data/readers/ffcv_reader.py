@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import numba
 import numpy as np
@@ -29,6 +29,7 @@ from hdkd_dist.data.readers.ffcv_operations import (
     RandomResizedCrop,
     Translate,
 )
+from hdkd_dist.data.readers.opening import unchanged_thread_count
 from hdkd_dist.data.streams import MicroBatch, ReadOptions, check_image_size
 
 _ERROR = "_hdkd_error"
@@ -202,13 +203,3 @@ def to_device(device: torch.device) -> Operation:
     run: with many micro-batches queued on a GPU, images would be overwritten on their way.
     """
     return ToDevice(device, non_blocking=False)
-
-
-@contextmanager
-def unchanged_thread_count() -> Iterator[None]:
-    """FFCV sets torch's number of threads to its own number of workers; undo that."""
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

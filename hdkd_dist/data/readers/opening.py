@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 from hdkd_dist.data.augment import Augmentation
 from hdkd_dist.data.manifest import Manifest
 from hdkd_dist.data.streams import ReaderName, ReadOptions, SplitReader
@@ -54,7 +56,7 @@ def reader_class(wanted: ReaderName) -> type:
     """
     if wanted == "ffcv":
         try:
-            with plain_dictionaries():
+            with plain_dictionaries(), unchanged_thread_count():
                 import ffcv.fields.rgb_image  # noqa: F401
             from hdkd_dist.data.readers.ffcv_reader import FfcvReader
 
@@ -86,3 +88,13 @@ def plain_dictionaries() -> Iterator[None]:
         yield
     finally:
         numba.typed.Dict = typed
+
+
+@contextmanager
+def unchanged_thread_count() -> Iterator[None]:
+    """Undo that FFCV sets torch's number of threads: to 1 when imported, then to its workers'."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
