@@ -20,8 +20,8 @@ help: ## list the targets
 setup: ## install what is missing: system packages, then .venv with everything pinned
 	@bash setup/install.sh
 
-quickstart: setup ## train HDKD on scikit-learn's digits; the result is in runs/quickstart
-	python hdkd_dist/train.py --ds_config ds_configs/quickstart.json
+quickstart: setup ## train HDKD on scikit-learn's digits, into runs/quickstart; ARGS="--resume auto"
+	python hdkd_dist/train.py --ds_config ds_configs/quickstart.json $(ARGS)
 
 test: setup ## run all tests; ARGS="-k name" passes options to pytest
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)  # see tests/conftest.py

@@ -150,8 +150,11 @@ say "deepspeed, compiled here (one or two minutes)"
 run env DS_BUILD_SHM_COMM=1 DS_ENABLE_NINJA=1 DS_IGNORE_CUDA_DETECTION=1 "$VENV/bin/python" -m pip install --no-cache-dir --no-deps \
     --no-build-isolation -c "$VENV/constraints.txt" deepspeed
 
-say "ffcv, compiled here, and the rest"
-run pip install --no-build-isolation -c "$VENV/constraints.txt" -e '.[train,export,dev]'
+say "ffcv, compiled here (one or two minutes), and the rest"
+# In this mode the package is found also where Python starts in the folder above the checkout, whose
+# name is the package's.
+run pip install --no-build-isolation --config-settings editable_mode=compat \
+    -c "$VENV/constraints.txt" -e '.[train,export,dev]'
 
 say "checking that everything can be imported"
 run pip check

@@ -310,8 +310,9 @@ def draw_evaluation(
     draw_accuracy(results["exits"], images, title, anytime)  # instead of the one from training
     figures.draw_budgeted(results, evaluation.test, title, budgeted)
     figures.draw_exits_taken(results["budgeted"], title, taken)
-    figures.draw_reliability(evaluation, title, reliability)
-    drawn = [anytime, budgeted, taken, reliability]
+    drawn = [anytime, budgeted, taken]
+    if figures.draw_reliability(evaluation, title, reliability):
+        drawn.append(reliability)
     rows = results["budgeted"]
     if draw_easy_and_hard(
         evaluation,

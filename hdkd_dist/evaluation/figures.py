@@ -68,9 +68,15 @@ def draw_exits_taken(rows: Rows, title: str, file: Path) -> None:
         figure.legend(handles[::-1], labels[::-1], loc="outside right center")
 
 
-def draw_reliability(evaluation: Evaluation, title: str, file: Path) -> None:
-    """Draw accuracy against confidence on test images, before and after calibration."""
+def draw_reliability(evaluation: Evaluation, title: str, file: Path) -> bool:
+    """Draw accuracy against confidence on test images, before and after calibration.
+
+    Returns:
+        Whether there are enough images for it.
+    """
     outputs, fitted = evaluation.outputs["test"], evaluation.fitted
+    if not any(well_filled(*split).any() for split in pairs_of(judge(outputs, fitted, fitted))):
+        return False
     exits = len(fitted)
     columns = min(exits, 4)
     rows = -(-exits // columns)
@@ -85,11 +91,9 @@ def draw_reliability(evaluation: Evaluation, title: str, file: Path) -> None:
         lowest = 1.0
         for name, temperatures, color, style in kinds:
             judged = judge(outputs, temperatures, temperatures)
-            for k, (place, *split) in enumerate(
-                zip(axes.flat, judged.confidence, judged.top1, strict=False)
-            ):
+            for k, (place, split) in enumerate(zip(axes.flat, pairs_of(judged), strict=False)):
                 found = reliability(*split)
-                many = found.share * len(split[0]) >= FEWEST  # the others are noise
+                many = well_filled(*split)  # the others are noise
                 drawn = found.confidence[many], found.accuracy[many]
                 lowest = min([lowest, *(float(each.min()) for each in drawn if len(each))])
                 place.plot(*drawn, style, color=color, ms=3, lw=1.2, clip_on=False)
@@ -107,6 +111,17 @@ def draw_reliability(evaluation: Evaluation, title: str, file: Path) -> None:
         figure.supxlabel("mean confidence", fontsize=9)
         figure.supylabel("accuracy", fontsize=9)
         figure.suptitle(title, fontsize=10)
+    return True
+
+
+def pairs_of(judged: Judged) -> list[tuple[Tensor, Tensor]]:
+    """Give each exit's confidence and correctness, [N] each."""
+    return list(zip(judged.confidence, judged.top1, strict=True))
+
+
+def well_filled(confidence: Tensor, right: Tensor) -> Tensor:
+    """Tell which bins hold enough images to be drawn, [bins] bool."""
+    return reliability(confidence, right).share * len(confidence) >= FEWEST
 
 
 def draw_networks(networks: Mapping[str, Rows], best: Rows, title: str, file: Path) -> None:

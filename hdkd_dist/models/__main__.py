@@ -40,11 +40,14 @@ def preset_costs(name: str) -> ExitCosts:
 
 
 def table(costs: dict[str, ExitCosts]) -> str:
-    """Lay ``costs`` out as lines of preset, exit (1-based), MMAC and parameters."""
-    lines = [f"{'preset':<20}{'exit':>5}{'MMAC':>10}{'parameters':>14}"]
+    """Lay ``costs`` out as lines of preset, image side, exit (1-based), MMAC and parameters."""
+    from hdkd_dist.models.presets import PRESETS
+
+    lines = [f"{'preset':<20}{'pixels':>7}{'exit':>5}{'MMAC':>10}{'parameters':>14}"]
     for name, cost in costs.items():
+        size = PRESETS[name].input_size
         for number, (mmac, params) in enumerate(zip(cost.mmac, cost.params, strict=True), start=1):
-            lines.append(f"{name:<20}{number:>5}{mmac:>10.2f}{params:>14,}")
+            lines.append(f"{name:<20}{size:>7}{number:>5}{mmac:>10.2f}{params:>14,}")
     return "\n".join(lines)
 
 

@@ -90,16 +90,18 @@ class MeanOverSeeds:
 
 
 def means_over_seeds(runs: Sequence[RecordedRun]) -> list[MeanOverSeeds]:
-    """Average the finished runs of each configuration; groups of one run are left out.
+    """Average the finished runs of each configuration; groups of one seed are left out.
 
     Args:
-        runs: of the same network on the same data.
+        runs: of the same network on the same data; of those that repeat a seed one counts.
     """
-    groups: dict[str, list[RecordedRun]] = {}
+    groups: dict[str, dict[Any, RecordedRun]] = {}
     for run in runs:
         if run.finished:
-            groups.setdefault(repr(sorted(settings_but_seed(run).items())), []).append(run)
-    repeated = [group for group in groups.values() if len(group) > 1]
+            seed = names.flatten(run.config).get("hdkd.run.seed")
+            key = repr(sorted(settings_but_seed(run).items()))
+            groups.setdefault(key, {}).setdefault(seed, run)
+    repeated = [list(group.values()) for group in groups.values() if len(group) > 1]
     varying = differing([settings_but_seed(group[0]) for group in repeated])
     return [mean_of(group, varying) for group in repeated]
 

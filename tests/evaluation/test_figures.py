@@ -23,7 +23,7 @@ def test_every_picture_shows_something(tmp_path):
     draw_accuracy(results["exits"], 600, "a network", files["anytime"])
     figures.draw_budgeted(results, evaluation.test, "a network", files["budget"])
     figures.draw_exits_taken(rows, "a network", files["taken"])
-    figures.draw_reliability(evaluation, "a network", files["sure"])
+    assert figures.draw_reliability(evaluation, "a network", files["sure"])
     drawn = figures.draw_easy_and_hard(
         evaluation,
         rows[len(rows) // 2],
@@ -34,6 +34,14 @@ def test_every_picture_shows_something(tmp_path):
     assert drawn
     for file in files.values():
         assert matplotlib.image.imread(file)[..., :3].std() > 0.05  # not one colour
+
+
+def test_too_few_images_give_no_reliability_diagram(tmp_path):
+    made = [outputs(15, seed=seed) for seed in (0, 1)]
+    evaluation = evaluate_outputs(ExitCosts(COSTS, [10, 20, 30, 40]), *made)
+
+    assert not figures.draw_reliability(evaluation, "a network", tmp_path / "sure.png")
+    assert not list(tmp_path.iterdir())
 
 
 def test_easy_images_leave_first_and_hard_ones_last():

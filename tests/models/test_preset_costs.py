@@ -61,10 +61,12 @@ def test_the_table_shows_the_same_numbers_in_aligned_columns(costs, monkeypatch,
     __main__.main()
     header, *lines = capsys.readouterr().out.splitlines()
 
-    assert header.split() == ["preset", "exit", "MMAC", "parameters"]
+    sides = {"msdnet-cifar-small": "32", "resnet-imagenet-4": "224"}
+
+    assert header.split() == ["preset", "pixels", "exit", "MMAC", "parameters"]
     assert len({len(line) for line in [header, *lines]}) == 1
     assert [line.split() for line in lines] == [
-        [name, str(k + 1), f"{mmac:.2f}", f"{costs[name]['params'][k]:,}"]
+        [name, sides[name], str(k + 1), f"{mmac:.2f}", f"{costs[name]['params'][k]:,}"]
         for name in small
         for k, mmac in enumerate(costs[name]["mmac"])
     ]

@@ -48,6 +48,8 @@ def test_means_are_those_over_seeds(runs):
     assert hdkd.deviation == pytest.approx([0, stdev([40, 41]), 0])
     assert (dbt.title, dbt.mean) == ("DBT", pytest.approx([34.5, 35, 35.5]))
     assert means_over_seeds(runs[1:3]) == []  # one run of each method
+    assert means_over_seeds([*runs, runs[0]]) == [hdkd, dbt]  # a seed counts once
+    assert means_over_seeds([runs[0], runs[0]]) == []
 
 
 def test_charts_show_what_was_evaluated(runs):
