@@ -9,7 +9,6 @@ from hdkd_dist.runs.pictures import drawing
 
 NOT_EXACT = ("finite_difference", "betty")
 LABELS = {
-    "plain_formulation": "no step of γ, straightforward network",
     "default": "this project's default: online, every 2nd step",
     "online": "online",
     "lookahead": "look-ahead",
@@ -22,7 +21,7 @@ OURS, OTHERS, INEXACT = "#08519c", "#9ecae1", "#fdae6b"
 def draw(report: dict[str, Any], file: Path) -> None:
     """Draw the contestants of ``hypergradient.py --json``."""
     rows = report["contestants"]
-    names = [name for name in reversed(rows) if name != "plain"]
+    names = [name for name in reversed(rows) if not name.startswith("plain")]
     first_other = list(rows).index("finite_difference")
     colours = {name: OURS if k < first_other else OTHERS for k, name in enumerate(rows)}
     colours |= dict.fromkeys(NOT_EXACT, INEXACT)
@@ -39,7 +38,9 @@ def draw(report: dict[str, Any], file: Path) -> None:
             axes.margins(x=0.1)
         legend = {"this project": OURS, "exact, by double backward": OTHERS, "not exact": INEXACT}
         handles = [panels[0].barh(labels[0], 0, color=colour) for colour in legend.values()]
-        panels[0].legend(handles, legend, fontsize=8, frameon=False, loc="upper right")
+        figure.legend(
+            handles, legend, fontsize=8, frameon=False, ncols=3, loc="outside lower center"
+        )
         setup = report["setup"]
         figure.suptitle(
             f"{setup['preset']}, batch {setup['batch']}, {setup['threads']} CPU threads, "

@@ -133,7 +133,7 @@ main()
 def test_every_entry_point_has_a_command_and_every_script_that_prepares_data():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    scripts = re.findall(r"hdkd-(\w+) =", setup["options.entry_points"]["console_scripts"])
+    scripts = re.findall(r"hdkd-([\w-]+) =", setup["options.entry_points"]["console_scripts"])
     names = {name.split()[0] for name in COMMANDS}
     assert {*scripts, "models"} == names
     entry_points = {file.stem for file in (ROOT / "hdkd_dist").glob("[a-z]*.py")} - {
