@@ -73,7 +73,19 @@ def main(
         raise ValueError(
             f"--images {images} holds no image that can be read ({tally.skipped} files skipped)"
         )
-    print(to_json({"summary": tally.summary(predictor)}))
+    summary = tally.summary(predictor)
+    print(to_json({"summary": summary}))
+    if deadline_ms is not None and summary["ms_per_image"] > deadline_ms:
+        print(missed(deadline_ms, summary["ms_per_image"]), file=sys.stderr)
+
+
+def missed(deadline_ms: float, ms_per_image: float) -> str:
+    """Say that a deadline was missed, and what that comes from."""
+    return (
+        f"note: {ms_per_image:.3g} ms per image, and the deadline was {deadline_ms:g}: the machine "
+        "was less busy when the stages were timed at the start, or these images are harder than "
+        "those of validation; fewer --threads may be faster on a busy machine"
+    )
 
 
 @dataclass

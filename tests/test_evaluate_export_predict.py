@@ -199,6 +199,12 @@ def test_predictions_are_the_evaluations(
     assert set(last["summary"]["batch_ms"]) == {"p50", "p95", "p99"}
 
 
+def test_a_missed_deadline_is_one_line_with_both_times():
+    said = predict.missed(5.0, 11.93)
+    assert said.startswith("note: 11.9 ms per image, and the deadline was 5:")
+    assert "\n" not in said
+
+
 BLOCKED = """
 import sys, runpy
 for name in ("deepspeed", "ffcv", "numba", "cv2", "pydantic", "wandb", "matplotlib", "sklearn",
