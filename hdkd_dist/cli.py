@@ -41,6 +41,9 @@ def run(
         arguments: the command line without the program's name; default ``sys.argv[1:]``.
         program: its name; default that of the running script.
     """
+    # Before torch is loaded. Threads that wait for others would else keep cores busy, and beside
+    # another process, or the loader's threads, a step can take many times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = program or os.path.basename(sys.argv[0])
     try:
