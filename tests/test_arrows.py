@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "data": ({"torch", "numpy", "PIL"}, {"files"}),
     "data/readers": ({"torch", "ffcv", "numba", "numpy", "PIL", "cv2"}, {"data"}),
     "data/preparing": (
-        {"numpy", "PIL", "scipy", "tqdm", "cv2"},
+        {"numpy", "PIL", "sklearn", "scipy", "tqdm", "cv2"},
         {"data", "files"},
     ),
     "config": ({"torch", "pydantic"}, {"method", "models", "data", "files", "spelling"}),

@@ -132,6 +132,20 @@ with cli.leaving_at_once():
     assert ("ZeroDivisionError" in done.stderr) == (ending == "1 / 0")
 
 
+@pytest.mark.parametrize(("given", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_user_wants_it_otherwise(given, policy, monkeypatch):
+    seen = []
+
+    def main() -> None:
+        seen.append(os.environ["OMP_WAIT_POLICY"])
+
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    cli.run(main, [])
+    assert seen == [policy]
+
+
 def test_traceback_on_request(monkeypatch):
     monkeypatch.setenv(cli.TRACEBACK, "1")
     done = call("--count", "5")

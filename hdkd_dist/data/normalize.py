@@ -25,6 +25,6 @@ class Normalize:
         return cls(*as_pixels)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """[B, 3, H, W] uint8 → float32, channels last in memory, as the networks like it best."""
+        """[B, 3, H, W] uint8 → float32, channels last in memory, as networks mostly like it."""
         images = images.to(torch.float32, memory_format=torch.channels_last)
         return (images - self.mean) / self.std

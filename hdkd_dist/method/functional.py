@@ -188,22 +188,6 @@ def converted(dtype: torch.dtype, tensors: Sequence[Tensor | None]) -> tuple[Ten
     return tuple(results)
 
 
-def call(
-    network: nn.Module, state: Mapping[str, Tensor], images: Tensor, **arguments: Any
-) -> Tensor:
-    """Run the network with other tensors in the place of some of its parameters and buffers.
-
-    Args:
-        network: is the same after the call.
-        state: parameters and buffers, by the names that ``named_parameters`` and ``named_buffers``
-            give; KeyError for others.
-        images: what the network sees.
-        arguments: further arguments of the network's forward.
-    """
-    with replaced(places_of(network), state):
-        return network(images, **arguments)
-
-
 def buffers_read(network: nn.Module) -> dict[str, Tensor]:
     """Return the buffers that a pass in training mode reads, by name."""
     return {

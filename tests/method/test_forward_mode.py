@@ -7,11 +7,11 @@ import sys
 
 import pytest
 import torch
+from functional_call import call
 from torch import nn
 from torch.func import jvp
 
 from hdkd_dist.method.forward_mode import pushforward
-from hdkd_dist.method.functional import call
 from hdkd_dist.models import build
 
 

@@ -6,12 +6,13 @@ import copy
 
 import pytest
 import torch
+from functional_call import call
 from small_network import small_msdnet
 from torch import nn
 
 from hdkd_dist.method.algorithm import Copies
 from hdkd_dist.method.forward_mode import pushforward
-from hdkd_dist.method.functional import buffers_read, call, evaluation_of, forward_of, places_of
+from hdkd_dist.method.functional import buffers_read, evaluation_of, forward_of, places_of
 
 SIDE = 16
 
@@ -142,11 +143,6 @@ def test_tied_tensors_are_replaced_together_and_come_back():
     after = dict(network.named_parameters(remove_duplicate=False))
     assert all(after[name] is before[name] for name in before)
     assert torch.equal(network[1].running_mean, torch.zeros(2))
-
-
-def test_unknown_names_are_refused():
-    with pytest.raises(KeyError, match=r"9\.weight"):
-        call(tied_network(), {"9.weight": torch.ones(2, 2)}, torch.randn(3, 2))
 
 
 def test_evaluation_leaves_the_buffers_of_a_module_at_two_places():

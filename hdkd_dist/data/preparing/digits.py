@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from hdkd_dist.data.manifest import Manifest
 from hdkd_dist.data.preparing.beton import ArraySamples, FieldOptions
@@ -45,8 +45,9 @@ def prepare_digits(
     Raises:
         ValueError: ``out`` holds something else, or numbers that the data cannot serve.
     """
-    values, labels = read_digits()
-    images = to_rgb(values)
+    bunch = load_digits()
+    images = to_rgb(bunch.images)
+    labels = bunch.target.astype(np.int64)
     job = {
         "data": "digits",
         "per_class": per_class,
@@ -77,22 +78,6 @@ def prepare_digits(
     )
     write_samples(Path(out, SAMPLES), images, labels, test)
     return manifest
-
-
-def read_digits() -> tuple[np.ndarray, np.ndarray]:
-    """Read what ``sklearn.datasets.load_digits`` gives, without the second that its import takes.
-
-    Returns:
-        Values [N,8,8] in 0..16 as float64, and labels [N] int64.
-
-    Raises:
-        ModuleNotFoundError: scikit-learn is not installed.
-    """
-    package = importlib.util.find_spec("sklearn")
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError("scikit-learn is not installed", name="sklearn")
-    table = np.loadtxt(Path(package.origin).parent / "datasets/data/digits.csv.gz", delimiter=",")
-    return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
 
 
 def write_samples(folder: Path, images: np.ndarray, labels: np.ndarray, test: np.ndarray) -> None:
