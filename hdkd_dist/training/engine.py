@@ -117,8 +117,8 @@ def build_engine(
     """
     device = next(network.parameters()).device
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    settings = engine_settings(config)
-    fit_bucket(settings, sum(parameter.numel() for parameter in trained))
+    numbers = sum(parameter.numel() for parameter in trained)
+    settings = with_fitting_bucket(engine_settings(config), numbers)
     try:
         with named_by_local_rank(device.index or 0):
             engine, *_ = deepspeed.initialize(
@@ -199,7 +199,7 @@ def engine_settings(config: Config) -> dict[str, Any]:
     return settings
 
 
-def fit_bucket(settings: dict[str, Any], parameters: int) -> None:
+def with_fitting_bucket(settings: dict[str, Any], numbers: int) -> dict[str, Any]:
     """Let ZeRO's buffer for gradients on their way hold the network's, where nothing else is said.
 
     DeepSpeed's own default takes 2 GB on the device for whatever network. With the whole gradient
@@ -208,12 +208,13 @@ def fit_bucket(settings: dict[str, Any], parameters: int) -> None:
     pass; stage 0 reduces after the backward pass whatever is set.
 
     Args:
-        settings: DeepSpeed's, completed here.
-        parameters: how many numbers are trained.
+        settings: DeepSpeed's.
+        numbers: how many are trained.
     """
     zero = settings.get("zero_optimization", {})
-    if zero.get("stage", 0) > 0:
-        zero.setdefault("reduce_bucket_size", parameters)
+    if not zero.get("stage", 0):
+        return settings
+    return {**settings, "zero_optimization": {"reduce_bucket_size": numbers, **zero}}
 
 
 def channels_last_weights(network: nn.Module) -> None:
