@@ -35,11 +35,11 @@ LIMITS = {  # seconds
     "no_sync": 40,
     "speed": 95,
     "stream": 50,
-    "resume": 95,
+    "resume": 150,
     "profile": 30,
     "graph": 40,
     "two_ranks": 45,
-    "compile": 85,
+    "compile": 120,
 }
 REHEARSAL = 600  # seconds of each part on a CPU
 
