@@ -2,8 +2,8 @@
 
     python benchmarks/gpu.py                # all parts; results to docs/results/gpu.json
     python benchmarks/gpu.py --rehearse     # the same on this CPU with small sizes, in no file
-    python benchmarks/gpu.py --parts agree,no_sync,speed,stream,resume --out first.json
-    python benchmarks/gpu.py --parts profile,graph,two_ranks,compile --out second.json
+    python benchmarks/gpu.py --parts agree,graphs,no_sync,speed,stream --out first.json
+    python benchmarks/gpu.py --parts resume,profile,two_ranks,compile --out second.json
 
 Every part of gpu_parts.py is a process of its own with a time limit: one that fails or hangs takes
 no other with it. Each prints one JSON line per result; what is wanted is written next to the
@@ -31,15 +31,15 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs/results/gpu.json"
 
 LIMITS = {  # seconds
-    "agree": 55,
-    "no_sync": 40,
-    "speed": 95,
-    "stream": 50,
-    "resume": 150,
-    "profile": 30,
-    "graph": 40,
+    "agree": 35,
+    "graphs": 55,
+    "no_sync": 35,
+    "speed": 75,
+    "stream": 45,
+    "resume": 115,
+    "profile": 35,
     "two_ranks": 45,
-    "compile": 120,
+    "compile": 85,
 }
 REHEARSAL = 600  # seconds of each part on a CPU
 

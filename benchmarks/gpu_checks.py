@@ -7,11 +7,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import torch
 from gpu_setup import (
     CPU,
+    UNTIMED,
     algorithm_on,
     device_of,
     error,
@@ -23,9 +25,18 @@ from local_ranks import ROOT
 from torch import Tensor
 
 from hdkd_dist.method.functional import forward_of
-from hdkd_dist.method.hypergradient import jvp, metaval_gradient, second_order
+from hdkd_dist.method.hypergradient import (
+    Forward,
+    Losses,
+    Parameters,
+    differentiable,
+    jvp,
+    metaval_gradient,
+    second_order,
+)
 from hdkd_dist.method.meta_objective import MetaObjective
 from hdkd_dist.method.objective import cross_entropies, loss_vector
+from hdkd_dist.method.recording import Recording, repeating
 from hdkd_dist.models import build, resolve
 from hdkd_dist.training.measure import Meter
 
@@ -82,6 +93,9 @@ def agree(rehearse: bool) -> None:
             "float64, two ways on the device (below 1e-9)": error(
                 double, along_v(device, torch.float64, second_order)
             ),
+            "float64, after a recorded pass (below 1e-9)": error(
+                along_v(device, torch.float64, after_recording), exact
+            ),
         }
         faults += [key for key, value in row.items() if not value < 1e-9]
         cudnn.allow_tf32 = False
@@ -95,15 +109,76 @@ def agree(rehearse: bool) -> None:
         sys.exit(f"not exact: {', '.join(faults)}")
 
 
+def after_recording(
+    forward: Forward,
+    losses: Losses,
+    theta: Parameters,
+    v: Parameters,
+    examples: tuple[Tensor, Tensor],
+) -> Tensor:
+    """Give γ's derivative as a step of training does, which takes over what θ's pass has found."""
+    record = Recording()
+    with record:
+        forward(differentiable(theta), examples[0])
+    assert all(any(one is not None for one in found) for found in record.found.values())
+    return jvp(repeating(forward, record), losses, theta, v, examples)
+
+
+def graphs(rehearse: bool) -> None:
+    """Steps whose passes are graphs give what the same steps give without: to the bit.
+
+    Both with cuDNN's deterministic algorithms; else two runs without graphs differ as well.
+    """
+    device, faults = device_of(rehearse), []
+    preset = "msdnet-digits" if rehearse else "msdnet-imagenet-4"
+    torch.backends.cudnn.deterministic = True
+    for lookahead in ("online", "lookahead"):
+        ends = {}
+        for name, captured in (("eager", False), ("again", False), ("graphs", True)):
+            algorithm = algorithm_on(device, preset, lookahead, graphs=captured)
+            torch.manual_seed(1)
+            for step in range(8):
+                train, metaval = (random_batch(device, preset, 32) for _ in range(2))
+                if step in (1, 6):
+                    algorithm.train_step(train)
+                else:
+                    algorithm.step(train, metaval, 0.01)
+            network = algorithm.engine.module
+            theta = torch.cat([p.detach().flatten() for p in network.parameters()])
+            statistics = torch.cat([b.double().flatten() for b in network.buffers()])
+            ends[name] = (theta, statistics, algorithm.weights.gamma)
+            passes = algorithm.graphs.passes if algorithm.graphs else {}
+        found = {
+            name: [error(own, eager) for own, eager in zip(ends[name], ends["eager"], strict=True)]
+            for name in ("again", "graphs")
+        }
+        taken = {
+            " ".join((name, kind.__name__)): p.captured is not None
+            for (name, kind), p in passes.items()
+        }
+        say(
+            lookahead=lookahead,
+            **{f"{name}: θ, statistics, γ": row for name, row in found.items()},
+            captured=taken,
+        )
+        if found["graphs"] != [0, 0, 0] and found["again"] == [0, 0, 0]:
+            faults.append(lookahead)
+        if device.type == "cuda" and not all(taken.values()):
+            faults.append(f"{lookahead}: not captured")
+    if faults:
+        sys.exit(f"graphs give something else: {', '.join(faults)}")
+
+
 def no_sync(rehearse: bool) -> None:
     """No step waits for the device: torch raises an error where one does."""
     device = device_of(rehearse)
     preset = "msdnet-digits" if rehearse else "msdnet-imagenet-4"
-    for lookahead in ("online", "lookahead"):
-        algorithm = algorithm_on(device, preset, lookahead)
+    for lookahead, captured in product(("online", "lookahead"), (True, False)):
+        algorithm = algorithm_on(device, preset, lookahead, graphs=captured)
         meter = Meter(algorithm.engine.module.num_exits, device)
         batch = random_batch(device, preset, 16)
-        algorithm.step(batch, batch, 0.01)  # memory is allocated, algorithms are chosen
+        for _ in range(UNTIMED):  # memory is allocated, algorithms are chosen, graphs captured
+            algorithm.step(batch, batch, 0.01)
         wait(device)
         if device.type == "cuda":
             torch.cuda.set_sync_debug_mode("error")
@@ -113,17 +188,20 @@ def no_sync(rehearse: bool) -> None:
             meter.add(step, seen, algorithm.weights.gamma, images=16)
         if device.type == "cuda":
             torch.cuda.set_sync_debug_mode("default")
-        say(lookahead=lookahead, steps=3, waits=0)
+        say(lookahead=lookahead, graphs=captured, steps=3, waits=0)
 
 
 def stream(rehearse: bool) -> None:
-    """The loader's race: batches on a busy GPU are those on the CPU, to the bit."""
+    """The loader's race: batches on a busy GPU are those on the CPU, to the bit.
+
+    And no pass takes memory that the ones before it have not taken.
+    """
     from typing import get_args
 
     from hdkd_dist.data.augment import Augmentation
     from hdkd_dist.data.preparing.digits import prepare_digits
     from hdkd_dist.data.readers.opening import open_split
-    from hdkd_dist.data.streams import ReaderName, ReadOptions, SplitReader
+    from hdkd_dist.data.streams import MicroBatch, ReaderName, ReadOptions, SplitReader
 
     device = device_of(rehearse)
     with tempfile.TemporaryDirectory() as folder:
@@ -141,12 +219,12 @@ def stream(rehearse: bool) -> None:
             )
 
         order = torch.randperm(manifest.splits["train"].samples).numpy()
-        different = 0
+        different, grows = 0, False
         for name in get_args(ReaderName):
             wanted = list(reader(CPU, name).read(order, seed=3, epoch=1))
-            own, batches, before = reader(device, name), 0, different
+            own, batches, before, taken = reader(device, name), 0, different, []
             for _ in range(5):
-                found = []
+                found: list[MicroBatch] = []
                 for batch in own.read(order, seed=3, epoch=1):
                     if device.type == "cuda":
                         torch.cuda._sleep(20_000_000)  # about 10 ms of work before the next batch
@@ -156,9 +234,13 @@ def stream(rehearse: bool) -> None:
                     different += not all(
                         torch.equal(a.cpu(), b) for a, b in zip(one, other, strict=True)
                     )
-            say(reader=name, batches=batches, different=different - before)
+                taken.append(torch.cuda.memory_reserved(device) if device.type == "cuda" else 0)
+            say(reader=name, batches=batches, different=different - before, taken=taken)
+            grows = grows or taken[-1] > taken[1]
     if different:
         sys.exit("batches have been overwritten on their way")
+    if grows:
+        sys.exit("each pass takes more memory")
 
 
 def resume(rehearse: bool) -> None:

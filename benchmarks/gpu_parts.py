@@ -5,14 +5,14 @@ A part prints JSON lines. It fails, with status 1, where what must hold does not
 
 from __future__ import annotations
 
-from gpu_checks import agree, no_sync, resume, stream, two_ranks
-from gpu_speed import compile, graph, profile, speed
+from gpu_checks import agree, graphs, no_sync, resume, stream, two_ranks
+from gpu_speed import compile, profile, speed
 
 from hdkd_dist import cli
 
 PARTS = {
     part.__name__: part
-    for part in (agree, no_sync, speed, stream, resume, profile, graph, two_ranks, compile)
+    for part in (agree, graphs, no_sync, speed, stream, resume, profile, two_ranks, compile)
 }
 
 

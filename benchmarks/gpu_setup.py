@@ -14,6 +14,7 @@ from torch import Tensor
 from hdkd_dist.config.settings import Settings
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.method.algorithm import Algorithm
+from hdkd_dist.method.graphs import PASSES_BEFORE
 from hdkd_dist.method.hypergradient import alone
 from hdkd_dist.models import build, resolve
 from hdkd_dist.training.engine import channels_last_weights
@@ -21,6 +22,7 @@ from hdkd_dist.training.gamma import build_algorithm, configured_weights
 
 Batch = list[tuple[Tensor, Tensor]]
 CPU = torch.device("cpu")
+UNTIMED = PASSES_BEFORE + 2  # steps, in the last but one of which all is captured
 
 
 def device_of(rehearse: bool) -> torch.device:
@@ -55,7 +57,9 @@ def error(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
 
 
-def algorithm_on(device: torch.device, preset: str, lookahead: str = "online") -> Algorithm:
+def algorithm_on(
+    device: torch.device, preset: str, lookahead: str = "online", graphs: bool = True
+) -> Algorithm:
     """Set HDKD up as ds_configs/imagenet.json trains it, on one device and without DeepSpeed."""
     settings = Settings.model_validate(
         {
@@ -63,6 +67,7 @@ def algorithm_on(device: torch.device, preset: str, lookahead: str = "online") -
             "model": {"preset": preset},
             "schedule": {"epochs": 1, "base_lr": RATE, "base_batch": 1},
             "gamma": {"lookahead": lookahead},
+            "run": {"cuda_graphs": graphs},
         }
     )
     torch.manual_seed(0)

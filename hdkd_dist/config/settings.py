@@ -128,6 +128,8 @@ class RunSettings(Section):
     wandb_project: str = "hdkd_dist"
     tf32: bool = True  # on a GPU: convolutions in float32 may round to TF32, as torch has it
     deterministic: bool = False  # on a GPU: the same bits at every run, more slowly
+    # On a GPU: start each pass of the network by one call. None: where a preset is not compiled.
+    cuda_graphs: bool | None = None
     hang_timeout_s: Positive = 1800.0  # without a step on some rank, the run is given up
 
 
@@ -150,6 +152,12 @@ class Settings(Section):
     gamma: GammaSettings = GammaSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     run: RunSettings = RunSettings()
+
+    @model_validator(mode="after")
+    def _captured_or_compiled(self) -> Settings:
+        if self.run.cuda_graphs and self.model.compile:
+            raise ValueError("run.cuda_graphs and model.compile exclude each other: choose one")
+        return self
 
     @property
     def gamma_learns(self) -> bool:

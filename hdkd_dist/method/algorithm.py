@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from hdkd_dist.method.functional import Prepare, buffers_read, forward_of, unchanged
+from hdkd_dist.method.graphs import Graphs
 from hdkd_dist.method.hypergradient import (
     Examples,
     Forward,
@@ -33,7 +34,7 @@ from hdkd_dist.method.hypergradient import (
     metaval_gradient,
 )
 from hdkd_dist.method.objective import anneal, confidence, cross_entropies, loss_vector
-from hdkd_dist.method.recording import Recording
+from hdkd_dist.method.recording import Recording, recorded, repeating
 from hdkd_dist.method.state import LossWeights
 
 Batch = Sequence[Examples]  # this rank's micro-batches of a step, all of one size
@@ -117,6 +118,7 @@ class Algorithm:
             end, which is an approximation.
         reuses_convolutions: whether the forward-mode pass takes over what the training pass has
             computed; needs a single micro-batch and passes of one precision.
+        graphs: repeat the passes as CUDA graphs; None: the host starts each operation.
         mean: averages tensors over ranks.
     """
 
@@ -131,6 +133,7 @@ class Algorithm:
     casts_together: bool = False
     scope: Literal["global", "local"] = "global"
     reuses_convolutions: bool = False
+    graphs: Graphs | None = None
     mean: Mean = alone
 
     def step(self, train: Batch, metaval: Batch, rate: float) -> tuple[Seen, Tensor]:
@@ -164,7 +167,7 @@ class Algorithm:
         """
         losses, theta, record = self.losses_now(), self.theta, self.recording()
         ahead = look_ahead(
-            recorded(self.training_pass, record),
+            recorded(self.replayed("look-ahead", self.training_pass), record),
             losses,
             theta,
             self.weights.gamma,
@@ -204,14 +207,7 @@ class Algorithm:
             self.validation_pass, cross_entropies, ahead, metaval, weights.meta, mean
         )
         gradient = hypergradient(
-            self.training_pass,
-            losses,
-            theta,
-            v,
-            train,
-            step_size=step_size,
-            mean=mean,
-            record=record,
+            self.derivative_pass(record), losses, theta, v, train, step_size=step_size, mean=mean
         )
         if self.scope == "local":
             gradient, ce = self.mean([gradient, ce])
@@ -250,8 +246,12 @@ class Algorithm:
         """
         weights, losses = self.weights, self.losses_now()
         logits, values = [], []
+        graphs, network = self.graphs, self.engine.module
+        if record is None and graphs is not None and weights.learns:
+            record = self.recording()  # steps with and without γ's repeat one graph, which keeps it
         for images, labels in batch:
-            with record or nullcontext():  # the forward pass alone: the mode slows all else down
+            # A recording slows down all it sees: the forward pass alone.
+            with record or nullcontext(), graphs.training(network) if graphs else nullcontext():
                 z = self.engine(self.prepare(images), **self.arguments)
             entries = losses(z, labels)
             self.engine.backward(weights.gamma @ entries)
@@ -290,7 +290,16 @@ class Algorithm:
     @cached_property
     def validation_pass(self) -> Forward:
         """The network as it is, in training mode: (θ, images) → logits [K, B, C]."""
-        return self.pass_with()
+        return self.replayed("validation", self.pass_with())
+
+    def derivative_pass(self, record: Recording | None) -> Forward:
+        """Return the training pass that is differentiated in forward mode."""
+        forward = repeating(self.training_pass, record)
+        return self.replayed("derivative", forward, ready=record is None or record.lasts)
+
+    def replayed(self, name: str, forward: Forward, ready: bool = True) -> Forward:
+        """Return the pass that becomes a CUDA graph, where that is wanted."""
+        return forward if self.graphs is None else self.graphs.replayed(name, forward, ready)
 
     def pass_with(self, **arguments: Any) -> Forward:
         """Return the network in training mode as a function of θ, with arguments of its forward."""
@@ -332,15 +341,3 @@ class Copies:
             self._held = {name: torch.empty_like(tensor) for name, tensor in tensors.items()}
         torch._foreach_copy_(list(self._held.values()), list(tensors.values()))
         return self._held
-
-
-def recorded(forward: Forward, record: Recording | None) -> Forward:
-    """Return the function that also keeps a record of what it computes, where there is one."""
-    if record is None:
-        return forward
-
-    def recording(parameters: Parameters, images: Tensor) -> Tensor:
-        with record:
-            return forward(parameters, images)
-
-    return recording

@@ -24,10 +24,11 @@ import torch
 import torch._decomp.decompositions_for_jvp
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from hdkd_dist.method.tangent_rules import RULES, constant, conv2d, other_path
+from hdkd_dist.method.tangent_rules import RULES, batch_norm, constant, conv2d, other_path
 
 
 def pushforward(
@@ -112,25 +113,26 @@ class Tangents(TorchFunctionMode):
     """Inside a ``forward_ad.dual_level``: the rules of :mod:`tangent_rules`, otherwise torch's own.
 
     Args:
-        outputs: what the 2d convolutions gave, in order, in a pass with the same parameters,
-            images and random numbers, None where it is not known; by default all are computed.
+        known: for the functions that take over what an earlier pass has computed, at the same
+            parameters, images and random numbers: what they found, in order, None where that is
+            not known; by default all is computed.
     """
 
-    def __init__(self, outputs: Sequence[Tensor | None] | None = None) -> None:
+    def __init__(self, known: Known | None = None) -> None:
         super().__init__()
-        self.outputs = outputs
-        self.convolutions = 0  # that have been met
+        self.known = known
+        self.calls = dict.fromkeys(TAKING_OVER, 0)
 
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         """Apply a rule where there is one."""
         kwargs = kwargs or {}
-        known = self.next_output() if func is torch.conv2d else None
+        found = self.next_found(func) if func in TAKING_OVER else None
         if not torch.is_grad_enabled():
             return constant(func, args, kwargs)
-        if func is torch.conv2d:
-            rule: Callable = partial(conv2d, known)
+        if func in TAKING_OVER:
+            rule: Callable = partial(TAKING_OVER[func], found)
         elif func in RULES:
             rule = RULES[func]
         else:
@@ -138,22 +140,26 @@ class Tangents(TorchFunctionMode):
         with torch._C.DisableTorchFunction():  # no mode around this one need look at a rule's steps
             return rule(*args, **kwargs)
 
-    def next_output(self) -> Tensor | None:
-        """Take what the next convolution gave, if that is known."""
-        self.convolutions += 1
-        if self.outputs is None:
+    def next_found(self, func: Callable) -> Any:
+        """Take what the next call of ``func`` found, if that is known."""
+        self.calls[func] += 1
+        if self.known is None:
             return None
-        if self.convolutions > len(self.outputs):
-            raise other_path(f"more convolutions than the {len(self.outputs)} recorded")
-        return self.outputs[self.convolutions - 1]
+        if self.calls[func] > len(self.known[func]):
+            raise other_path(f"more {NAMES[func]} than the {len(self.known[func])} recorded")
+        return self.known[func][self.calls[func] - 1]
 
     def check_complete(self) -> None:
-        """Make sure that all recorded convolutions have been met.
+        """Make sure that all that is known has been taken over.
 
         Raises:
-            ValueError: if some have not.
+            ValueError: if some has not.
         """
-        if self.outputs is not None and self.convolutions < len(self.outputs):
-            raise other_path(
-                f"{self.convolutions} convolutions, not {len(self.outputs)} as recorded"
-            )
+        for func, found in (self.known or {}).items():
+            if self.calls[func] < len(found):
+                raise other_path(f"{self.calls[func]} {NAMES[func]}, not {len(found)} as recorded")
+
+
+Known = Mapping[Callable, Sequence[Any]]
+TAKING_OVER: dict[Callable, Callable] = {torch.conv2d: conv2d, functional.batch_norm: batch_norm}
+NAMES: dict[Callable, str] = {torch.conv2d: "convolutions", functional.batch_norm: "batch norms"}

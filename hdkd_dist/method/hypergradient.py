@@ -26,7 +26,6 @@ from torch.autograd import forward_ad
 
 from hdkd_dist.method.forward_mode import pushforward
 from hdkd_dist.method.meta_objective import MetaObjective
-from hdkd_dist.method.recording import Recording
 
 Parameters = Mapping[str, Tensor]
 Forward = Callable[[Parameters, Tensor], Tensor]  # (parameters, inputs) → outputs, here [K, B, C]
@@ -109,7 +108,6 @@ def hypergradient(
     *,
     step_size: float,
     mean: Mean = alone,
-    record: Recording | None = None,
 ) -> Tensor:
     """Give ∂L_val(θ')/∂γ = −ξ ⟨∇ℓ_i(θ), v⟩ (Eq. 8), [n], the same on every rank.
 
@@ -121,19 +119,13 @@ def hypergradient(
         batch: this rank's micro-batches of the training batch, all of one size.
         step_size: ξ in ∂θ'/∂γ_i = −ξ∇ℓ_i(θ).
         mean: averages tensors over ranks.
-        record: of the training batch's forward pass at θ, where there was one.
     """
-    entries = average(jvp(forward, losses, theta, v, examples, record) for examples in batch)
+    entries = average(jvp(forward, losses, theta, v, examples) for examples in batch)
     return -step_size * mean([entries])[0]
 
 
 def jvp(
-    forward: Forward,
-    losses: Losses,
-    theta: Parameters,
-    v: Parameters,
-    examples: Examples,
-    record: Recording | None = None,
+    forward: Forward, losses: Losses, theta: Parameters, v: Parameters, examples: Examples
 ) -> Tensor:
     """Give ⟨∇ℓ_i(θ), v⟩ for all i by one forward-mode pass, [n]: exact, and without any graph.
 
@@ -143,11 +135,7 @@ def jvp(
     inputs, targets = examples
 
     def moved(moving: Parameters) -> Tensor:
-        if record is None:
-            return losses(forward(moving, inputs), targets)
-        with record.repeated():
-            logits = forward({**record.buffers, **moving}, inputs)
-        return losses(logits, targets)
+        return losses(forward(moving, inputs), targets)
 
     _, tangent = pushforward(moved, theta, v)
     return tangent

@@ -180,7 +180,7 @@ def choices_page(ledger: Ledger) -> Iterator[str]:
     )
     yield f"\n## {STAGES['stage0']}\n"
     yield (
-        f"MSDNet alone. Per network a rate is taken that lies, with its double, within {PLATEAU:g} "
+        f"MSDNet alone. Per network a rate is taken whose double lies within {PLATEAU:g} "
         "point of the best; then the network with the larger gap between its last and first exit, "
         f"at least {LEAST_GAP:g} points.\n"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from hdkd_dist.config.deepspeed import look_ahead_for
@@ -17,7 +17,8 @@ from hdkd_dist.config.settings import LossSettings, Settings
 from hdkd_dist.distributed import ranks
 from hdkd_dist.files.strict_json import read_json
 from hdkd_dist.method.algorithm import Algorithm, Engine
-from hdkd_dist.method.functional import Prepare
+from hdkd_dist.method.functional import Prepare, buffers_read
+from hdkd_dist.method.graphs import CudaCapture, Graphs
 from hdkd_dist.method.hypergradient import Mean
 from hdkd_dist.method.meta_objective import MetaObjective
 from hdkd_dist.method.objective import LossFunction, LossLayout, loss_vector, with_terms
@@ -153,7 +154,7 @@ def build_algorithm(
         deepspeed: the rest of it, with all batch sizes.
         mean: averages tensors over ranks.
     """
-    gamma = settings.gamma
+    gamma, device = settings.gamma, weights.gamma.device
     half = torch.bfloat16 if autocasts(deepspeed) and gamma.autocast else None
     return Algorithm(
         engine=engine,
@@ -167,6 +168,7 @@ def build_algorithm(
         casts_together=isinstance(engine.module, MultiExitNetwork),
         scope=gamma.scope,
         reuses_convolutions=reuses_convolutions(settings, deepspeed),
+        graphs=Graphs(CudaCapture()) if captures(settings, engine.module, device) else None,
         mean=mean,
     )
 
@@ -252,6 +254,18 @@ def reuses_convolutions(settings: Settings, deepspeed: Mapping[str, Any]) -> boo
     alike = settings.gamma.autocast or not autocasts(deepspeed) or not online
     compiled = settings.model.compile and online
     return deepspeed["gradient_accumulation_steps"] == 1 and alike and not compiled
+
+
+def captures(settings: Settings, network: nn.Module, device: torch.device) -> bool:
+    """Tell whether the passes become CUDA graphs.
+
+    By default those of presets, for a network of the user's own may do in Python what a graph would
+    not repeat. A pass that reads buffers, as spectral norm's does, is not captured.
+    """
+    wanted = settings.run.cuda_graphs
+    if wanted is None:
+        wanted = settings.model.preset is not None and not settings.model.compile
+    return wanted and device.type == "cuda" and not buffers_read(network)
 
 
 def replicate(weights: LossWeights) -> Tensor:

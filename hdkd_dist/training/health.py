@@ -107,7 +107,7 @@ def memory_in_use(device: torch.device) -> float:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Return the peak of allocated memory, or on a CPU of resident memory, in 2^20 bytes."""
+    """Return the peak of memory taken, or on a CPU of resident memory, in 2^20 bytes."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
+        return torch.cuda.max_memory_reserved(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # Linux counts in KiB

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("part", ["agree", "no_sync", "stream", "graph", "two_ranks", "resume"])
+@pytest.mark.parametrize("part", ["agree", "no_sync", "graphs", "stream", "two_ranks", "resume"])
 def test_part(part):
     environment = {k: v for k, v in os.environ.items() if k != "DS_ACCELERATOR"}
     if not environment.get("CUDA_VISIBLE_DEVICES"):

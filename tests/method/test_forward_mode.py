@@ -10,8 +10,10 @@ import torch
 from functional_call import call
 from torch import nn
 from torch.func import jvp
+from torch.nn import functional
 
 from hdkd_dist.method.forward_mode import pushforward
+from hdkd_dist.method.tangent_rules import Statistics, moved_in_one
 from hdkd_dist.models import build
 
 
@@ -118,3 +120,34 @@ def test_nothing_is_left_behind():
     assert torch.equal(tangent, torch.ones(4, 2))
     assert torch.backends.cuda.flash_sdp_enabled()
     assert not nn.modules.module._global_forward_pre_hooks
+
+
+@pytest.mark.parametrize(("dtype", "precise"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_batch_norms_tangent_as_a_gpu_computes_it(monkeypatch, dtype, precise):
+    """The two kernels, which torch has on GPUs alone, are written out from their definition."""
+
+    def channels(values):
+        return values.view(1, -1, 1, 1)
+
+    def reduce(dy, x, mean, r, w, *_):
+        return dy.sum((0, 2, 3)), (dy * (x - channels(mean))).sum((0, 2, 3)), None, None
+
+    def element(dy, x, mean, r, w, s, p, count):
+        inner = channels(s) + (x - channels(mean)) * channels(r * r * p)
+        return channels(w * r) * (dy - inner / count.sum())
+
+    monkeypatch.setattr(torch, "batch_norm_backward_reduce", reduce, raising=False)
+    monkeypatch.setattr(torch, "batch_norm_backward_elemt", element, raising=False)
+    torch.manual_seed(0)
+    x, dx = torch.randn(2, 6, 8, 5, 5, dtype=torch.float64)
+    w, dw, b, db = torch.randn(4, 8, dtype=torch.float64)
+    w[2], w[3] = 0, 1e-6
+
+    def norm(x, w, b):
+        return functional.batch_norm(x, None, None, w, b, training=True)
+
+    _, expected = jvp(norm, (x, w, b), (dx, dw, db))
+    variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+    known = Statistics(mean.to(dtype), (variance + 1e-5).rsqrt().to(dtype))
+    found = moved_in_one(*(t.to(dtype) for t in (x, dx, w, dw, db)), known)
+    torch.testing.assert_close(found.double(), expected, rtol=precise, atol=precise)

@@ -6,15 +6,17 @@ import pytest
 import torch
 from test_forward_mode import function_of, parameters_and_direction
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hdkd_dist.method.forward_mode import pushforward
 from hdkd_dist.method.recording import WORTH_KEEPING, Output, Recording
+from hdkd_dist.method.tangent_rules import Statistics
 from hdkd_dist.models import build
 
 
 def recorded(network, images):
-    with torch.no_grad(), Recording() as record:
-        network(images)
+    with Recording() as record:
+        network(images).sum().backward()
     return record
 
 
@@ -29,19 +31,39 @@ def repeated(record, network, images):
     return pushforward(logits, theta, v)
 
 
-def test_recorded_outputs_are_used():
+def test_what_is_recorded_is_used():
     network, images = build("msdnet-digits", 5), torch.randn(4, 3, 16, 16)
     record = recorded(network, images)
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
-    assert len(record.outputs) == len(convolutions)
+    outputs = record.found[torch.conv2d]
+    assert len(outputs) == len(convolutions)
     costs = [m.in_channels * m.kernel_size[0] ** 2 for m in convolutions]
-    kept = [output for output in record.outputs if output is not None]
+    kept = [output for output in outputs if output is not None]
     assert len(kept) == sum(cost >= WORTH_KEEPING for cost in costs) > 0
     right, _ = repeated(record, network, images)
-    record = recorded(network, images)
-    record.outputs = [o and Output(torch.randn_like(o.value), 0) for o in record.outputs]
+    record.found[torch.conv2d] = [o and Output(torch.randn_like(o.value), 0) for o in outputs]
     wrong, _ = repeated(record, network, images)
     assert not torch.allclose(wrong, right, atol=1e-2)
+
+    record = recorded(network, images)
+    statistics = record.found[functional.batch_norm]
+    assert len(statistics) == sum(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+    assert all(isinstance(each, Statistics) for each in statistics)
+    record.found[functional.batch_norm] = [Statistics(m, 2 * r) for m, r in statistics]
+    wrong, _ = repeated(record, network, images)
+    assert not torch.allclose(wrong, right, atol=1e-2)
+
+
+def test_statistics_are_those_of_the_batch_alone():
+    trained, fixed = nn.BatchNorm2d(4), nn.BatchNorm2d(4).eval()
+    images = torch.randn(8, 4, 3, 3)
+    with Recording() as record:
+        fixed(trained(images)).sum().backward()
+    (found, none) = record.found[functional.batch_norm]
+    assert none is None
+    variance, mean = torch.var_mean(images, (0, 2, 3), correction=0)
+    torch.testing.assert_close(found.mean, mean)
+    torch.testing.assert_close(found.inverse_std, (variance + trained.eps).rsqrt())
 
 
 def test_outputs_that_were_written_over_are_not_used():
@@ -49,7 +71,8 @@ def test_outputs_that_were_written_over_are_not_used():
     with torch.no_grad(), Recording() as record:
         network(torch.zeros(2, 16, 4, 4)).add_(7)
         network(torch.zeros(2, 16, 4, 4))
-    assert [output.unchanged() is None for output in record.outputs] == [True, False]
+    outputs = record.found[torch.conv2d]
+    assert [output.unchanged() is None for output in outputs] == [True, False]
 
 
 class Counted(nn.Module):
