@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
@@ -46,9 +47,12 @@ class Tape(TorchDispatchMode):
         for tensor, value in reversed(self.written):
             overwrite(tensor, value)
 
-    @torch.no_grad()
     def replay(self) -> None:
-        """Do it all again, into the same memory."""
+        """Do it all again, into the same memory, and differentiate nothing."""
+        with torch.no_grad(), forward_ad._set_fwd_grad_enabled(False):
+            self._replay()
+
+    def _replay(self) -> None:
         for function, args, kwargs, results in self.operations:
             if function.is_view:
                 continue

@@ -11,7 +11,7 @@ batch"). The two kinds of look-ahead differ in the step of θ by which γ is jud
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol
@@ -246,12 +246,11 @@ class Algorithm:
         """
         weights, losses = self.weights, self.losses_now()
         logits, values = [], []
-        graphs, network = self.graphs, self.engine.module
-        if record is None and graphs is not None and weights.learns:
+        if record is None and self.graphs is not None and weights.learns:
             record = self.recording()  # steps with and without γ's repeat one graph, which keeps it
         for images, labels in batch:
             # A recording slows down all it sees: the forward pass alone.
-            with record or nullcontext(), graphs.training(network) if graphs else nullcontext():
+            with record or nullcontext(), self.captured_training:
                 z = self.engine(self.prepare(images), **self.arguments)
             entries = losses(z, labels)
             self.engine.backward(weights.gamma @ entries)
@@ -267,7 +266,7 @@ class Algorithm:
         ]
         return Seen(torch.stack(values).mean(dim=0), torch.stack(correct).sum(dim=0))
 
-    @property
+    @cached_property
     def theta(self) -> dict[str, nn.Parameter]:
         """The parameters that are trained, by name; frozen ones take no part in Eq. 8 either."""
         named = self.engine.module.named_parameters()
@@ -297,6 +296,13 @@ class Algorithm:
         forward = repeating(self.training_pass, record)
         return self.replayed("derivative", forward, ready=record is None or record.lasts)
 
+    @property
+    def captured_training(self) -> AbstractContextManager[None]:
+        """A context in which the engine's passes become a CUDA graph, where that is wanted."""
+        if self.graphs is None:
+            return nullcontext()
+        return self.graphs.training(self.engine.module, self.theta)
+
     def replayed(self, name: str, forward: Forward, ready: bool = True) -> Forward:
         """Return the pass that becomes a CUDA graph, where that is wanted."""
         return forward if self.graphs is None else self.graphs.replayed(name, forward, ready)
@@ -325,7 +331,13 @@ class Algorithm:
         """Begin a record of what the forward-mode pass can use of a training pass."""
         if not self.reuses_convolutions:
             return None
-        return Recording(buffers_read(self.engine.module).items())
+        network = self.engine.module
+        return Recording(buffers_read(network).items() if self.reads_buffers else ())
+
+    @cached_property
+    def reads_buffers(self) -> bool:
+        """Whether a pass in training mode reads buffers: looked for once, for it takes a while."""
+        return bool(buffers_read(self.engine.module))
 
 
 @dataclass

@@ -81,15 +81,19 @@ class Graphs:
         return run
 
     @contextmanager
-    def training(self, network: nn.Module) -> Iterator[None]:
-        """Within, repeat the network's own passes, which the engine calls, as a graph."""
+    def training(self, network: nn.Module, theta: Parameters) -> Iterator[None]:
+        """Within, repeat the network's own passes, which the engine calls, as a graph.
+
+        Args:
+            network: in training mode.
+            theta: those of its parameters that are trained, by name.
+        """
         own, attributes = network.forward, vars(network)
         before = attributes.get("forward")
 
         def forward(images: Tensor, **arguments: Any) -> Tensor:
-            named = {n: p for n, p in network.named_parameters() if p.requires_grad}
             run = self.replayed("training", lambda _, images: own(images, **arguments))
-            return run(named, images)
+            return run(theta, images)
 
         attributes["forward"] = forward
         try:
@@ -133,7 +137,8 @@ class Pass:
             return forward(parameters, images)
         if record is not None and self.kept is not None:
             record.repeat(self.kept)
-        return self.captured(parameters, images)
+        with torch._C.DisableTorchFunction():  # no mode need look at what is copied for a graph
+            return self.captured(parameters, images)
 
     def watched(self, forward: Forward, parameters: Parameters, images: Tensor) -> Tensor:
         """Run the pass as it is, and refuse to capture it if it draws random numbers."""
