@@ -28,12 +28,12 @@ def assumed(value: float, unit: str, what: str) -> Any:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the times rest on; nothing of it was measured here."""
+    """What the times rest on; the GPU's part is inferred from an H200 (docs/results/gpu.json)."""
 
     gpus_per_node: int = assumed(8, "", "GPUs in a node")
     peak_bf16: float = assumed(2 * PEAK_TMAC["bf16"], "TFLOP/s", "of a GPU, all passes (A100)")
     utilisation: float = assumed(EFFICIENCY, "", "part of the peak that convolutions reach")
-    launch_us: float = assumed(6, "µs", "for the host to start an operation")
+    launch_us: float = assumed(11, "µs", "of the host per operation, in graphs (as on an H200)")
     micro_batch: int = assumed(256, "images", "at most, per GPU and pass")
     forward_mode: float = assumed(3, "forwards", "cost of a forward-mode pass without a record")
     node_gb: float = assumed(200, "GB/s", "between the GPUs of a node, each way")

@@ -84,7 +84,8 @@ def plan(
         out: gets the runs' folders; default runs/<scale>.
         results: what has been collected; runs that stand there are finished.
         commands: print each run's commands.
-        efficiency: the part of an A100's peak (bf16 or TF32) that is reached; default: a tenth;
+        efficiency: the part of an A100's peak (bf16 or TF32) that is reached; default: 0.055,
+            inferred from an H200 (docs/results/gpu.json);
             at scale small, the measured speed of a core instead.
     """
     from hdkd_dist.paper.costs import CORE_TMAC, EFFICIENCY, PEAK_TMAC, tmac_per_second
@@ -99,7 +100,7 @@ def plan(
     if not 0 < part <= 1:
         raise ValueError(f"--efficiency must be a number above 0 and up to 1, not {part!r}")
     rates = {precision: part * peak for precision, peak in PEAK_TMAC.items()}
-    device = Device(f"an A100 at {part:.0%} of its peak (assumed, never measured)", rates)
+    device = Device(f"an A100 at {part:.1%} of its peak (inferred, never measured)", rates)
     measured = tmac_per_second(ledger.records, {trial.name: trial for trial in trials})
     if efficiency is None and ledger.scale.tuned:
         rates = dict.fromkeys(PEAK_TMAC, measured or CORE_TMAC)

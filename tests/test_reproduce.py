@@ -34,7 +34,7 @@ def test_a_plan_has_runs_commands_and_cost(tmp_path, monkeypatch, capsys):
         "--resume auto"
     )
     assert sum("evaluate.py --run runs/paper/" in line for line in lines) == 84
-    assert sum("hours of an A100 at 10% of its peak" in line for line in lines) == 1
+    assert sum("hours of an A100 at 5.5% of its peak" in line for line in lines) == 1
     assert "2: HDKD − MSDNet, exit 1, ± 0.96" in "\n".join(lines)
 
 

@@ -21,11 +21,12 @@ PLAIN_STEP = VALIDATION_GRADIENT = 3.0
 WEIGHTS_STEP = {"online": 8.0, "lookahead": 11.0}
 
 # An A100's peaks in 10¹² multiply-adds per second: 312 Tflop/s in bf16, and half of that in TF32,
-# to which its convolutions of float32 round. MSDNet's small convolutions reach a part of that; a
-# tenth is an assumption, to be replaced by a measurement on your device: nothing here has run on a
-# GPU. benchmarks/communication_model.py, which also counts launches and traffic, takes the same.
+# to which its convolutions of float32 round. The part of it is inferred: msdnet-imagenet-4 is bound
+# by memory, and an H200, which has 4.8 TB/s, trains it at 20.2 (docs/results/gpu.json); an A100 of
+# 80 GB has 2.04 TB/s. benchmarks/communication_model.py, which also counts launches and traffic,
+# takes the same.
 PEAK_TMAC = {"bf16": 156.0, "tf32": 78.0}
-EFFICIENCY = 0.1
+EFFICIENCY = 0.055
 # One core of an AMD EPYC (Zen 4) virtual machine with a run on each of its two: 770 images/s of
 # plain training of msdnet-cifar-tiny. Until runs of one's own are finished.
 CORE_TMAC = 0.019

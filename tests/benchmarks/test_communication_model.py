@@ -63,11 +63,12 @@ def test_times_of_a_sum_are_those_found_by_hand():
 
 
 def test_compute_time_follows_multiply_adds_and_passes():
-    plain = project(SMALL, None, 8, 512, Machine(micro_batch=64))
+    machine = Machine(micro_batch=64, utilisation=0.1, launch_us=6)
+    plain = project(SMALL, None, 8, 512, machine)
     assert plain.compute_s == pytest.approx(3 * 64 * 2e9 / 31.2e12)
-    every_2 = project(SMALL, GammaSettings(), 8, 512, Machine(micro_batch=64))
+    every_2 = project(SMALL, GammaSettings(), 8, 512, machine)
     assert every_2.compute_s - plain.compute_s == pytest.approx((3 + 2) / 2 * 64 * 2e9 / 31.2e12)
-    in_two = project(SMALL, GammaSettings(), 4, 512, Machine(micro_batch=64))
+    in_two = project(SMALL, GammaSettings(), 4, 512, machine)
     more = in_two.compute_s - 2 * plain.compute_s  # CE_k comes first, and nothing is recorded
     assert more == pytest.approx((1 + 3 + 3) / 2 * 2 * 64 * 2e9 / 31.2e12)
 
