@@ -220,9 +220,9 @@ class Predictor:
         start = time.perf_counter()
         answers = self.runner(self.exported.preprocessing.normalize(np.stack(pixels)))
         seconds = time.perf_counter() - start
-        for (place, name), index, k, confidence in zip(readable, *answers, strict=True):
+        for (place, name), index, exit, confidence in zip(readable, *answers, strict=True):
             label = self.exported.classes[index]
-            results[place] = Answer(name, label, int(index), float(confidence), int(k) + 1)
+            results[place] = Answer(name, label, int(index), float(confidence), int(exit))
         return Batch([results[place] for place in range(len(chunk))], seconds)
 
     def _read(self, source: Source) -> np.ndarray | str:

@@ -79,7 +79,7 @@ class Answers(NamedTuple):
 
     Attributes:
         prediction: [B] int64, the class.
-        exit: [B] int64, where the image left, 0-based.
+        exit: [B] int64, where the image left; 1 is the first.
         confidence: [B] float32, in 0..1.
     """
 
@@ -173,7 +173,7 @@ class EarlyExitRunner:
             state, logits = self.stages.run(k, state)
             confidence, guess = top_probability(logits, self.temperatures[k])
             answers.prediction[places] = guess  # those that go on are answered again
-            answers.exit[places] = k
+            answers.exit[places] = k + 1
             answers.confidence[places] = confidence
             if k == last:
                 break
@@ -217,7 +217,7 @@ class AnytimePredictor:
         for k in range(self.stages.num_exits):
             state, logits = self.stages.run(k, state)
             confidence, guess = top_probability(logits, self.temperatures[k])
-            yield Answers(guess, np.full_like(guess, k), confidence)
+            yield Answers(guess, np.full_like(guess, k + 1), confidence)
 
     def predict(self, images: np.ndarray, deadline_s: float | None = None) -> Answers:
         """Give the best answer within ``deadline_s`` seconds; that of exit 1 in any case.

@@ -6,8 +6,8 @@ dx, dw, db are the tangents of input, weight and bias.
   earlier pass at the same parameters, only the tangent is computed.
 - Batch norm in training mode maps x to x̂w + b with x̂ = (x − mean)/std over the batch. The Jacobian
   of x ↦ x̂w is w/std times a projection, hence symmetric: the tangent that dx causes is what the
-  *backward* pass would give for the gradient dx. To it come x̂dw + db. If mean and std are known
-  from an earlier pass, they are not computed again.
+  *backward* pass would give for the gradient dx. To it come x̂dw + db. On a GPU mean and std are not
+  computed again if they are known from an earlier pass.
 - LSTMs and weight norm: torch's fast kernels have no derivative in forward mode, others have.
 """
 
@@ -106,26 +106,23 @@ def batch_norm(
         return functional.batch_norm(
             input, running_mean, running_var, weight, bias, training, momentum, eps
         )
-    y = None
-    if known is None:
+    if known is not None and x.is_cuda:
+        y = torch.batch_norm_elemt(x, w, b, *known, eps)
+    else:  # a CPU's kernels would round 1/std once more, which moves ReLUs across their kinks
         y, *found = torch.native_batch_norm(x, w, b, None, None, True, 0.0, eps)
         known = Statistics(*found)
-    mean, inverse_std = known
-    variance = inverse_std.pow(-2)
-
-    def scaled(w: Tensor | None, b: Tensor | None) -> Tensor:  # x̂w + b by what is known
-        return torch.native_batch_norm(x, w, b, mean, variance, False, 0.0, 0.0)[0]
-
-    y = scaled(w, b) if y is None else y
     if x.is_cuda and w is not None and dw is not None and db is not None:
         return forward_ad.make_dual(y, moved_in_one(x, dx, w, dw, db, known))
+    mean, inverse_std = known
     dy, *_ = torch.ops.aten.native_batch_norm_backward(
         dx, x, w, None, None, mean, inverse_std, True, eps, [True, False, False]
     )
     if dw is None and db is None:
         return forward_ad.make_dual(y, dy)
     dw, db = (torch.zeros_like(mean) if tangent is None else tangent for tangent in (dw, db))
-    return forward_ad.make_dual(y, dy.add_(scaled(dw, db)))
+    # x̂dw + db, in one operation: batch norm by the statistics that are known now.
+    moved, *_ = torch.native_batch_norm(x, dw, db, mean, inverse_std.pow(-2), False, 0.0, 0.0)
+    return forward_ad.make_dual(y, dy.add_(moved))
 
 
 def moved_in_one(

@@ -37,6 +37,7 @@ function draw(place) {
   const figure = themed(place.figure, place.clientWidth);
   return Plotly.react(place, figure.data, figure.layout, {
     responsive: true, displaylogo: false,
+    displayModeBar: place.clientWidth < NARROW ? false : "hover",  // it would cover a title
     modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
   });
 }

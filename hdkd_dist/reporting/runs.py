@@ -126,10 +126,11 @@ class RecordedRun:
         return confidence["ece"]["test"]
 
     def speed(self, name: Literal["images_per_s", "wait_fraction"]) -> float | None:
-        """Return a speed of the training at its end, or the records' median so far."""
-        known = self.results["train"][name] if "train" in self.results else None
+        """Return the records' median, which leaves out the start, or else that of the whole run."""
         recorded = [event[name] for event in self.steps if name in event]
-        return known if known is not None else median(recorded) if recorded else None
+        if recorded:
+            return median(recorded)
+        return self.results["train"][name] if "train" in self.results else None
 
     @property
     def data(self) -> str:

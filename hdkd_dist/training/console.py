@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -120,4 +121,12 @@ def open_console(steps: int, epochs: int, first: int, speaks: bool) -> Console:
     """
     if not speaks:
         return Silence()
-    return (Bar if sys.stderr.isatty() else Lines)(steps, epochs, first)
+    return (Bar if terminal_width() else Lines)(steps, epochs, first)
+
+
+def terminal_width() -> int:
+    """Return the columns of the terminal that stderr is; 0 if it is none, or does not say."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):  # a file; a stream without a number
+        return 0

@@ -78,7 +78,7 @@ def test_equals_full_forward_with_thresholds(network, stages, size, share):
     taken = exits_taken(confidence, torch.tensor(thresholds))
     answers = EarlyExitRunner(stages, thresholds, TEMPERATURES)(batch)
     assert np.array_equal(batch, given)
-    assert np.array_equal(answers.exit, taken)
+    assert np.array_equal(answers.exit, taken + 1)
     assert np.array_equal(answers.prediction, guesses.gather(0, taken[None])[0])
     np.testing.assert_allclose(answers.confidence, confidence.gather(0, taken[None])[0], rtol=1e-5)
 
@@ -94,7 +94,7 @@ def test_all_leave_at_one_exit_and_later_stages_do_not_run(network, stages, k):
     answers = EarlyExitRunner(stages, thresholds_of_exit(k, 3), TEMPERATURES)(images(5))
     for hook in hooks:
         hook.remove()
-    assert answers.exit.tolist() == [k] * 5
+    assert answers.exit.tolist() == [k + 1] * 5
     assert np.array_equal(answers.prediction, reference(network, images(5))[1][k])
     assert ran == list(range(k + 1))
 
@@ -110,7 +110,7 @@ def test_stages_see_only_who_is_left(network, stages):
     answers = EarlyExitRunner(stages, thresholds, TEMPERATURES)(batch)
     for hook in hooks:
         hook.remove()
-    assert sizes == [40, int((answers.exit > 0).sum()), int((answers.exit > 1).sum())]
+    assert sizes == [40, int((answers.exit > 1).sum()), int((answers.exit > 2).sum())]
     assert sizes[1] < 40
 
 
@@ -144,19 +144,19 @@ def test_anytime_answers_can_be_taken_one_by_one(network, stages):
     first = next(answers)
     assert np.array_equal(first.prediction, guesses[0])
     rest = list(answers)
-    assert [int(a.exit[0]) for a in (first, *rest)] == [0, 1, 2]
+    assert [int(a.exit[0]) for a in (first, *rest)] == [1, 2, 3]
     np.testing.assert_allclose(rest[-1].confidence, confidence[2], rtol=1e-5)
 
 
 def test_deadlines(stages):
     predictor = AnytimePredictor(stages)
     times = AnytimePredictor(stages, np.ones(3), np.array([0, 0, 1000.0]))  # as of_batch gives
-    assert int(times.predict(images(2), deadline_s=60).exit[0]) == 1
-    assert int(predictor.predict(images(2)).exit[0]) == 2
-    assert int(predictor.predict(images(2), deadline_s=60).exit[0]) == 2
-    assert int(predictor.predict(images(2), deadline_s=0).exit[0]) == 0
+    assert int(times.predict(images(2), deadline_s=60).exit[0]) == 2
+    assert int(predictor.predict(images(2)).exit[0]) == 3
+    assert int(predictor.predict(images(2), deadline_s=60).exit[0]) == 3
+    assert int(predictor.predict(images(2), deadline_s=0).exit[0]) == 1
     slow_last = AnytimePredictor(stages, stage_seconds=[0, 0, 1000])
-    assert int(slow_last.predict(images(2), deadline_s=60).exit[0]) == 1
+    assert int(slow_last.predict(images(2), deadline_s=60).exit[0]) == 2
 
 
 def test_a_deadline_between_two_exits(network, stages):
@@ -167,6 +167,6 @@ def test_a_deadline_between_two_exits(network, stages):
 
     hook = network.stages[1].register_forward_hook(wait)
     try:
-        assert int(AnytimePredictor(stages).predict(images(2), deadline_s=0.9).exit[0]) == 1
+        assert int(AnytimePredictor(stages).predict(images(2), deadline_s=0.9).exit[0]) == 2
     finally:
         hook.remove()

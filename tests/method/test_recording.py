@@ -10,7 +10,6 @@ from torch.nn import functional
 
 from hdkd_dist.method.forward_mode import pushforward
 from hdkd_dist.method.recording import WORTH_KEEPING, Output, Recording
-from hdkd_dist.method.tangent_rules import Statistics
 from hdkd_dist.models import build
 
 
@@ -31,7 +30,7 @@ def repeated(record, network, images):
     return pushforward(logits, theta, v)
 
 
-def test_what_is_recorded_is_used():
+def test_recorded_outputs_are_used():
     network, images = build("msdnet-digits", 5), torch.randn(4, 3, 16, 16)
     record = recorded(network, images)
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
@@ -42,14 +41,6 @@ def test_what_is_recorded_is_used():
     assert len(kept) == sum(cost >= WORTH_KEEPING for cost in costs) > 0
     right, _ = repeated(record, network, images)
     record.found[torch.conv2d] = [o and Output(torch.randn_like(o.value), 0) for o in outputs]
-    wrong, _ = repeated(record, network, images)
-    assert not torch.allclose(wrong, right, atol=1e-2)
-
-    record = recorded(network, images)
-    statistics = record.found[functional.batch_norm]
-    assert len(statistics) == sum(isinstance(m, nn.BatchNorm2d) for m in network.modules())
-    assert all(isinstance(each, Statistics) for each in statistics)
-    record.found[functional.batch_norm] = [Statistics(m, 2 * r) for m, r in statistics]
     wrong, _ = repeated(record, network, images)
     assert not torch.allclose(wrong, right, atol=1e-2)
 

@@ -70,7 +70,7 @@ def test_nothing_is_asked_of_anybody(runs):
 
 def test_page_shows_runs_and_differences(runs):
     page = Page(render(runs))
-    for shown in ("34.50", "35.00", "HDKD", "DBT", "no record yet", "25.0%", "2.00"):
+    for shown in ("34.50", "35.00", "HDKD", "DBT", "no record yet", "0.0%", "2.00"):
         assert shown in page.text, shown
     assert "hdkd.method" in page.text
     assert "hdkd.gamma.lr" not in page.text

@@ -40,11 +40,12 @@ def test_log_file_has_a_plain_line_per_record(tmp_path, capsys):
     assert " KD " not in capsys.readouterr().err
 
 
-def test_bar_of_a_terminal_ends_before_the_results(tmp_path):
+def shown_by_a_terminal(folder, rows, columns):
+    """What a run prints there."""
     leader, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 40, 110, 0, 0))
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(tmp_path)], stdout=terminal, stderr=terminal
+        [sys.executable, "-c", PROGRAM, str(folder)], stdout=terminal, stderr=terminal
     )
     os.close(terminal)
     shown = b""
@@ -54,7 +55,16 @@ def test_bar_of_a_terminal_ends_before_the_results(tmp_path):
     except OSError:  # the other end is closed
         pass
     assert process.wait() == 0, shown.decode()
-    lines = [line.rpartition("\r")[2] for line in re.split(r"[\r]*\n", shown.decode().strip())]
+    return shown.decode()
+
+
+def test_terminal_that_does_not_tell_its_width_gets_lines(tmp_path):
+    assert "step 2/" in shown_by_a_terminal(tmp_path, 0, 0)
+
+
+def test_bar_of_a_terminal_ends_before_the_results(tmp_path):
+    shown = shown_by_a_terminal(tmp_path, 40, 110).strip()
+    lines = [line.rpartition("\r")[2] for line in re.split(r"[\r]*\n", shown)]
     assert lines[-1] == "exit   MMAC"
     assert lines[-2].startswith("100%")
     assert sum(line.startswith("100%") for line in lines) == 1
