@@ -156,6 +156,8 @@ class Pass:
         torch.clear_autocast_cache()
         try:
             self.captured = self.kind(forward, parameters, images, self.capture)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             self.refused = True
             reason = str(error).strip().splitlines()[0]

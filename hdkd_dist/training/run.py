@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+import torch
 from torch import Tensor
 
 from hdkd_dist.config.load import Config
@@ -125,6 +126,23 @@ def writable(folder: Path) -> Iterator[None]:
             f"{folder} cannot be written ({error.strerror}): mend that, and the same "
             "command with --resume auto goes on from the last checkpoint"
         ) from None
+
+
+@contextmanager
+def enough_memory(micro_batch: int) -> Iterator[None]:
+    """Turn a GPU whose memory is too small into one line that says how to go on.
+
+    Raises:
+        ValueError: in place of torch's error.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            f"the GPU's memory is too small for {micro_batch} images at once: lower "
+            "train_micro_batch_size_per_gpu, or set hdkd.run.cuda_graphs to false, which takes "
+            f"about 0.6 of it ({str(error).partition('. ')[0]})"
+        ) from error
 
 
 def sha256_of_bits(tensor: Tensor) -> str:
@@ -259,7 +277,7 @@ def train_and_report(
     saver = Saver(run, progress, folder / CHECKPOINTS, identity, requests, watchdog.mark)
     reporter = Reporter(run, tracker, progress)
     try:
-        with requests.patience():
+        with requests.patience(), enough_memory(run.share.micro_batch):
             train(run, progress, reporter, saver)
             test = evaluate(run, run.readers.test, saver) if run.settings.run.test else None
             watchdog.mark.move("finishing")

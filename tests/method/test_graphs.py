@@ -149,6 +149,17 @@ def test_pass_that_torch_cannot_capture_runs_as_it_is():
     assert len(calls) == 1
 
 
+def test_memory_that_does_not_suffice_for_a_capture_is_not_passed_over():
+    def exhausted(run):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    run = Graphs(exhausted).replayed("a pass", lambda p, x: p["a"] * x)
+    for _ in range(PASSES_BEFORE):
+        run({"a": torch.ones(1)}, torch.ones(1))
+    with pytest.raises(torch.OutOfMemoryError):
+        run({"a": torch.ones(1)}, torch.ones(1))
+
+
 def test_graph_reads_its_arguments_and_a_networks_own_parameters_where_they_lie():
     own, graphs = nn.Parameter(torch.ones(2)), Graphs(capture_on_tape)
     run = graphs.replayed("a pass", lambda p, x: p["own"] * p["given"] * x)

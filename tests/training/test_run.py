@@ -14,7 +14,7 @@ from hdkd_dist.config.settings import RunSettings
 from hdkd_dist.data.manifest import read_manifest
 from hdkd_dist.data.preparing.digits import prepare_digits
 from hdkd_dist.training.checkpointing.resume import Start, continue_metrics
-from hdkd_dist.training.run import open_folder, sha256_of_bits
+from hdkd_dist.training.run import enough_memory, open_folder, sha256_of_bits
 from hdkd_dist.training.tracking import Tracker
 
 
@@ -80,3 +80,14 @@ def test_the_hash_is_of_the_bits():
     found = sha256_of_bits(torch.tensor([1.5, -0.0]))
     assert found == hashlib.sha256(bits).hexdigest()
     assert found != sha256_of_bits(torch.tensor([1.5, 0.0]))
+
+
+def test_gpu_with_too_little_memory_is_one_line_that_says_how_to_go_on():
+    told = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8 GiB"
+    with (
+        pytest.raises(ValueError, match="too small for 256 images at once: lower train_micro") as e,
+        enough_memory(256),
+    ):
+        raise torch.OutOfMemoryError(told)
+    assert str(e.value).endswith("(CUDA out of memory)")
+    assert "\n" not in str(e.value)
