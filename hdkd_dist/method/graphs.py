@@ -144,9 +144,15 @@ class Pass:
         """Run the pass as it is, and refuse to capture it if it draws random numbers."""
         before = RandomState.now()
         logits = forward(parameters, images)
-        self.refused = not RandomState.now().equals(before)
+        if not RandomState.now().equals(before):
+            self.refuse("it draws random numbers")
         self.seen += 1
         return logits
+
+    def refuse(self, reason: str) -> None:
+        """Leave the pass as it is, and say so."""
+        self.refused = True
+        warnings.warn(f"a pass does not become a CUDA graph: {reason}", stacklevel=2)
 
     def take(self, forward: Forward, parameters: Parameters, images: Tensor) -> None:
         """Capture the pass; where torch cannot, it stays as it is."""
@@ -159,9 +165,7 @@ class Pass:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            self.refused = True
-            reason = str(error).strip().splitlines()[0]
-            warnings.warn(f"a pass does not become a CUDA graph: {reason}", stacklevel=2)
+            self.refuse(str(error).strip().splitlines()[0])
         torch.clear_autocast_cache()
         if record is not None:
             self.kept, record.found = record.found, nothing_found()
