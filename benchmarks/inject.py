@@ -39,7 +39,7 @@ from injected_folder import DATA_SCRIPTS, build_folder, load_script
 from injections import Case, entry_point, file_cases, flag_cases
 
 MEMORY = 3 << 30  # bytes beyond what this process has
-SECONDS = 60.0  # of wall time; a third of that of a core
+SECONDS = 180.0  # of wall time; a third of that of a core: some damages do not keep from training
 ASLEEP = 6.0  # seconds without any work after which a command waits for what never comes
 
 

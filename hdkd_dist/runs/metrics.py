@@ -56,7 +56,9 @@ def read_events(folder: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def lines_of(file: Path) -> Iterator[bytes]:
-    """Read a file's lines; one longer than ``MAX_LINE`` comes in pieces of that size.
+    """Read a file's lines up to one that is longer than ``MAX_LINE``, of which a part comes.
+
+    No run writes such a line: what follows, be it a terabyte, is none of its records.
 
     Raises:
         OSError: see :func:`open_regular`.
@@ -64,6 +66,8 @@ def lines_of(file: Path) -> Iterator[bytes]:
     with open_regular(file) as stream:
         while line := stream.readline(MAX_LINE):
             yield line
+            if len(line) == MAX_LINE and not line.endswith(b"\n"):
+                return
 
 
 def last_event(file: Path) -> dict[str, Any] | None:

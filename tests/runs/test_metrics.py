@@ -40,6 +40,14 @@ def test_lines_that_hold_no_event_are_counted(tmp_path):
     assert unreadable == 4
 
 
+def test_file_that_has_grown_without_end_is_read_to_its_last_event(tmp_path):
+    write(tmp_path, "".join(WHOLE))
+    os.truncate(tmp_path / "metrics.jsonl", 1 << 40)  # sparse: zeros that take no room
+    events, unreadable = read_events(tmp_path)
+    assert [event["step"] for event in events] == [2, 4, 4, 6]
+    assert unreadable == 1
+
+
 def test_run_folders(tmp_path, monkeypatch):
     for name in ("a", "b"):
         (tmp_path / "runs" / name).mkdir(parents=True)
