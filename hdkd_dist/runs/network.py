@@ -7,18 +7,20 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from hdkd_dist.data.manifest import FILE_NAME, Manifest, read_alone
+from hdkd_dist.data.manifest import FILE_NAME, Manifest, read_alone, sha256_of
 from hdkd_dist.files.strict_json import read_json_object
 from hdkd_dist.files.tensors import read_tensors
 from hdkd_dist.models import build_from, network_name, spec_of
 from hdkd_dist.models.pretrained import public_weights, take_weights
-from hdkd_dist.runs.folder import CONFIG, WEIGHTS
+from hdkd_dist.runs.folder import CONFIG, RESULTS, WEIGHTS
+from hdkd_dist.runs.results import WeightsRecord, read_results
+from hdkd_dist.runs.schema import first_fault
 
 
 def read_run(folder: Path) -> Mapping[str, Any]:
@@ -63,6 +65,7 @@ def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> n
     file = folder / WEIGHTS
     if not file.is_file():
         raise ValueError(f"{folder} has no {WEIGHTS}: the run is not finished")
+    check_weights(folder)
     model = config["hdkd"]["model"]
     network = build_from(spec_of(model), num_classes)
     try:
@@ -76,6 +79,28 @@ def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> n
     if broken := next((name for name in values if not values[name].isfinite().all()), None):
         raise ValueError(f"{file} holds numbers that are not finite ({broken}): train again")
     return network.eval()
+
+
+def check_weights(folder: Path) -> None:
+    """Compare a finished run's weights with what its results note of them, where they do.
+
+    Raises:
+        ValueError: if they are others, or the results are damaged.
+    """
+    noted = read_results(folder)
+    if first_fault(noted, Noted):  # of an earlier version, or without results
+        return
+    if sha256_of(folder / WEIGHTS) != noted["weights"]["sha256"]:
+        raise ValueError(
+            f"{folder / WEIGHTS} is not what the run has written (its sha256 differs from that in "
+            f"{RESULTS}): copy the run again, or train again"
+        )
+
+
+class Noted(TypedDict):
+    """What must be noted for a comparison."""
+
+    weights: WeightsRecord
 
 
 def start_from(network: nn.Module, source: Path) -> None:
@@ -111,6 +136,8 @@ def read_weights(source: Path) -> dict[str, Tensor]:
     if not file.is_file():
         what = "is not the folder of a finished run" if source.is_dir() else "does not exist"
         raise ValueError(f"--init_from {source} {what}: give one, or a file of weights")
+    if source.is_dir():
+        check_weights(source)
     try:
         if file.suffix == ".safetensors":
             return read_tensors(file)

@@ -164,6 +164,12 @@ class DataRecord(TypedDict):
     read_at: dict[str, str]
 
 
+class WeightsRecord(TypedDict):
+    """Content of the file of weights."""
+
+    sha256: str
+
+
 class Results(TypedDict, total=False):
     """Content of ``results.json``: train.py leaves the keys up to "train", evaluate.py adds."""
 
@@ -177,6 +183,7 @@ class Results(TypedDict, total=False):
     exits: list[ExitRow]
     gamma: GammaRecord
     train: TrainingRecord
+    weights: WeightsRecord
     ema_decay: float  # only where the weights' average was evaluated and saved, not the last ones
     budgeted: list[BudgetRow]  # rising budgets; "search" tells how the thresholds were found
     budgeted_direct: list[BudgetRow]  # by the other search

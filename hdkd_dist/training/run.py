@@ -16,7 +16,7 @@ from torch import Tensor
 from hdkd_dist.config.load import Config
 from hdkd_dist.config.settings import DataSettings
 from hdkd_dist.data.local_copy import make_local_copy, read_local_copy
-from hdkd_dist.data.manifest import EMBEDDED, Manifest, data_folder, read_manifest
+from hdkd_dist.data.manifest import EMBEDDED, Manifest, data_folder, read_manifest, sha256_of
 from hdkd_dist.data.manifest import write as write_manifest
 from hdkd_dist.data.preparing.digits import prepare_digits
 from hdkd_dist.data.verified import verify_content
@@ -98,6 +98,7 @@ def finish(
             "exits": rows,
             "gamma": gamma_record(run.weights, layout, list(map(sha256_of_bits, replicas))),
             "train": {"steps": run.steps, **progress.pace.totals()},
+            "weights": {"sha256": sha256_of(folder / WEIGHTS)},
         }
         if run.average is not None:
             results["ema_decay"] = run.average.decay

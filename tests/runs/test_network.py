@@ -9,9 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from hdkd_dist.data.manifest import sha256_of
 from hdkd_dist.models import build
 from hdkd_dist.runs.folder import CONFIG, WEIGHTS
-from hdkd_dist.runs.network import load_network, read_run, trained_on
+from hdkd_dist.runs.network import load_network, read_run, read_weights, trained_on
+from hdkd_dist.runs.results import update_results
 
 HDKD = {"model": {"preset": "msdnet-digits", "overrides": {}}, "data": {"path": "digits"}}
 
@@ -42,6 +44,20 @@ def test_weights_that_are_not_finite_are_refused(run, number):
     save_file(state, run / WEIGHTS)
     with pytest.raises(ValueError, match=rf"numbers that are not finite \({name}\): train again"):
         load_network(run, read_run(run), 10)
+
+
+@pytest.mark.parametrize("read", [lambda run: load_network(run, read_run(run), 10), read_weights])
+def test_weights_that_have_changed_since_training_are_refused(run, read):
+    save_file(build("msdnet-digits", 10).state_dict(), run / WEIGHTS)
+    update_results(run, {"weights": {"sha256": sha256_of(run / WEIGHTS)}})
+    read(run)
+    content = bytearray((run / WEIGHTS).read_bytes())
+    content[-1] ^= 1  # a bit of a number, which stays finite
+    (run / WEIGHTS).write_bytes(content)
+    with pytest.raises(ValueError, match=r"is not what the run has written .*: copy the run again"):
+        read(run)
+    (run / "results.json").unlink()  # as of a version that did not note it
+    read(run)
 
 
 def test_a_pipe_is_no_file_of_weights(run):
