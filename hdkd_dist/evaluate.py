@@ -11,7 +11,7 @@ from hdkd_dist import cli
 def main(
     run: Sequence[str],
     data: str | None = None,
-    out: Path = Path("runs/networks"),
+    out: Path | None = None,
     batch: int = 256,
     workers: int = 1,
     confidence: str = "calibrated",
@@ -25,7 +25,7 @@ def main(
         run: the folder that train.py has written. Several (repeated, or separated by commas) also
             give one curve, of the best network for each budget.
         data: another prepared data set to measure on; the results are printed only.
-        out: where the curve of several networks goes.
+        out: where the curve of several networks goes; default runs/networks.
         batch: images at a time.
         workers: loader threads.
         confidence: calibrated or max_probability: what thresholds are compared with.
@@ -44,11 +44,14 @@ def main(
 
     options = Options(data, batch, workers, confidence, latency_batch, save_logits, search)
     folders = named_runs(run)
-    check_request(folders, options, out)
+    if out is not None and len(folders) == 1:
+        raise ValueError(f"--out {out} is where the curve of several networks goes: leave it out")
+    together = out or Path("runs/networks")
+    check_request(folders, options, together)
     keep_freed_memory()
     evaluated = [evaluate_run(folder, options) for folder in folders]
     if len(evaluated) > 1:
-        compare_runs(evaluated, out)
+        compare_runs(evaluated, together)
 
 
 if __name__ == "__main__":

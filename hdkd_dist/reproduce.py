@@ -17,7 +17,7 @@ def run(
     scale: str = "small",
     data: Path = Path("data"),
     out: Path | None = None,
-    results: Path = Path("docs/results"),
+    results: Path | None = None,
     jobs: int = 1,
     part: str | None = None,
     launcher: str = sys.executable,
@@ -31,7 +31,7 @@ def run(
         scale: paper (Algorithm 1 to the letter), paper_cheap (this package's defaults) or small.
         data: the folder of the prepared data sets, such as data/cifar100-150.
         out: gets the runs' folders; default runs/<scale>.
-        results: what has been collected; runs that stand there are finished.
+        results: what has been collected; runs that stand there are finished; default docs/results.
         jobs: how many runs side by side, each on a core or device of its own.
         part: i/n, the i-th of n parts, from 0; default the task of a Slurm array.
         launcher: what starts train.py, such as deepspeed for all GPUs of a machine.
@@ -69,7 +69,7 @@ def plan(
     scale: str = "small",
     data: Path = Path("data"),
     out: Path | None = None,
-    results: Path = Path("docs/results"),
+    results: Path | None = None,
     commands: bool = False,
     efficiency: float | None = None,
 ) -> None:
@@ -82,7 +82,7 @@ def plan(
         scale: paper (Algorithm 1 to the letter), paper_cheap (this package's defaults) or small.
         data: the folder of the prepared data sets.
         out: gets the runs' folders; default runs/<scale>.
-        results: what has been collected; runs that stand there are finished.
+        results: what has been collected; runs that stand there are finished; default docs/results.
         commands: print each run's commands.
         efficiency: the part of an A100's peak (bf16 or TF32) that is reached; default: 0.055,
             inferred from an H200 (docs/results/gpu.json);
@@ -116,7 +116,7 @@ def collect(
     scale: str = "small",
     data: Path = Path("data"),
     out: Path | None = None,
-    results: Path = Path("docs/results"),
+    results: Path | None = None,
     write: Path | None = None,
     claims: Path | None = None,
 ) -> None:
@@ -127,7 +127,8 @@ def collect(
         scale: paper, paper_cheap or small.
         data: the folder of the prepared data sets.
         out: has the runs' folders; default runs/<scale>.
-        results: what has been collected before; runs that stand there are finished.
+        results: what has been collected before; runs that stand there are finished; default
+            docs/results.
         write: gets the raw results, one row per run, and all pages; default <out>/results.
         claims: gets the ledger of the paper's claims; default <write>/<scale>_claims.md.
     """
@@ -178,14 +179,24 @@ def task(
     print(*runs[number], len(runs))
 
 
-def open_ledger(scale: str, data: Path, out: Path | None, results: Path):
-    """Read what is known of a scale."""
+def open_ledger(scale: str, data: Path, out: Path | None, results: Path | None):
+    """Read what is known of a scale.
+
+    Raises:
+        ValueError: if it is damaged, or a path stands for something else than a folder.
+    """
+    from hdkd_dist.data.paths import check_folder
     from hdkd_dist.paper.ledger import Ledger
     from hdkd_dist.paper.scales import scale_named
     from hdkd_dist.paper.trials import place_of
 
+    for flag, folder in (("--data", data), ("--out", out), ("--results", results)):
+        if folder is not None:
+            check_folder(flag, folder)
+    if results is not None and not results.exists():
+        raise ValueError(f"--results {results} is not there: name the folder of what is collected")
     chosen = scale_named(scale)
-    return Ledger.read(chosen, place_of(chosen, data, out), results)
+    return Ledger.read(chosen, place_of(chosen, data, out), results or Path("docs/results"))
 
 
 def asked_part(part: str | None) -> tuple[int, int]:

@@ -9,6 +9,7 @@ REQUESTS = {
     "no run there": (["--run", "nowhere"], "nowhere is not the folder of a run"),
     "named twice": (["--run", "a", "--run", "a"], "different runs, not a, a"),
     "neither true nor false": (["--run", "a", "--save_logits", "some"], "--save_logits must be"),
+    "a place for a curve of one": (["--run", "a", "--out", "b"], "of several networks goes: leave"),
     "no images": (["--run", "a", "--batch", "0"], "--batch must be a whole number from 1 on"),
 }
 

@@ -138,3 +138,12 @@ def test_a_run_from_start_to_end(tmp_path):
     assert len(record.exits("val_top1")) == 3
     assert not record.has_test
     assert record.curve[-1]["step"] == record.values["train.steps"] == 17
+
+
+def test_results_that_are_named_and_not_there_are_refused(tmp_path):
+    """With a misspelt folder all runs would count as missing."""
+    with pytest.raises(ValueError, match=r"--results .*nowhere is not there"):
+        plan("2", "paper", results=tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"--out .*x cannot be used: .*file is no folder"):
+        plan("2", "paper", out=tmp_path / "file/x")

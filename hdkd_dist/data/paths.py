@@ -49,7 +49,22 @@ def check_writable(folder: Path) -> None:
     Raises:
         ValueError: naming the place that is in the way.
     """
-    place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    place = nearest(folder)
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         what = "may not be written to" if place.is_dir() else "is no folder"
         raise ValueError(f"cannot write to {folder}: {place} {what}; choose another --out")
+
+
+def check_folder(flag: str, folder: Path) -> None:
+    """Refuse what is no folder and cannot become one, as it is in something else or is that.
+
+    Raises:
+        ValueError: naming the place that is in the way.
+    """
+    if not (place := nearest(folder)).is_dir():
+        raise ValueError(f"{flag} {folder} cannot be used: {place} is no folder")
+
+
+def nearest(folder: Path) -> Path:
+    """Return what there is of a path: itself, or the folder that it would be made in."""
+    return next(each for each in (folder, *folder.absolute().parents) if each.exists())

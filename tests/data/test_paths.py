@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from hdkd_dist.data.paths import check_writable, own_folder, settled
+from hdkd_dist.data.paths import check_folder, check_writable, own_folder, settled
 
 
 def test_a_link_is_followed_and_other_paths_stay_as_they_are(tmp_path, monkeypatch):
@@ -48,3 +49,13 @@ def test_what_is_in_the_way_of_a_folder_is_named(tmp_path):
     for name in ("file", "file/run"):
         with pytest.raises(ValueError, match=r"cannot write to .*: .*/file is no folder"):
             check_writable(tmp_path / name)
+
+
+def test_what_is_no_folder_and_cannot_become_one_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "pipe")
+    for good in (".", "a", "a/b"):
+        check_folder("--data", tmp_path / good)
+    for bad, place in (("file", "file"), ("file/x", "file"), ("pipe", "pipe")):
+        with pytest.raises(ValueError, match=f"--data .*{bad} cannot be used: .*{place} is no fol"):
+            check_folder("--data", tmp_path / bad)
