@@ -65,7 +65,6 @@ def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> n
     file = folder / WEIGHTS
     if not file.is_file():
         raise ValueError(f"{folder} has no {WEIGHTS}: the run is not finished")
-    check_weights(folder)
     model = config["hdkd"]["model"]
     network = build_from(spec_of(model), num_classes)
     try:
@@ -76,13 +75,14 @@ def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> n
             f"{file} does not hold the weights of {network_name(model)} with {num_classes} classes "
             f"({in_short(error)}): the file is damaged or of another network"
         ) from None
+    check_weights(folder)
     if broken := next((name for name in values if not values[name].isfinite().all()), None):
         raise ValueError(f"{file} holds numbers that are not finite ({broken}): train again")
     return network.eval()
 
 
 def check_weights(folder: Path) -> None:
-    """Compare a finished run's weights with what its results note of them, where they do.
+    """Compare a finished run's weights, which could be read, with what its results note of them.
 
     Raises:
         ValueError: if they are others, or the results are damaged.
@@ -136,14 +136,16 @@ def read_weights(source: Path) -> dict[str, Tensor]:
     if not file.is_file():
         what = "is not the folder of a finished run" if source.is_dir() else "does not exist"
         raise ValueError(f"--init_from {source} {what}: give one, or a file of weights")
-    if source.is_dir():
-        check_weights(source)
     try:
         if file.suffix == ".safetensors":
-            return read_tensors(file)
-        return public_weights(torch.load(file, map_location="cpu", weights_only=True))
+            weights = read_tensors(file)
+        else:
+            weights = public_weights(torch.load(file, map_location="cpu", weights_only=True))
     except (OSError, SafetensorError, RuntimeError, UnpicklingError, EOFError, ValueError) as error:
         raise ValueError(f"--init_from {file}: not readable weights ({in_short(error)})") from None
+    if source.is_dir():
+        check_weights(source)
+    return weights
 
 
 def in_short(error: Exception) -> str:
