@@ -15,7 +15,7 @@ from injections import Case
 from recorded_run import record_run
 
 SCRIPT = Path(ROOT, "benchmarks/inject.py")
-DAMAGES = "truncated|empty|flipped|missing|a folder|dangling link|another's"
+DAMAGES = "truncated|empty|flipped|huge|FIFO|missing|a folder|dangling link|another's"
 
 
 def test_damages_to_an_export_or_a_run_are_refused_or_named_in_one_line(tmp_path):
@@ -29,7 +29,7 @@ def test_damages_to_an_export_or_a_run_are_refused_or_named_in_one_line(tmp_path
         "--folder",
         base,
         "--rows",
-        "model.json .predict|run/config.json .report",
+        "model.json .predict|run/(config|results).json .report|run/metrics.jsonl .report",
         "--columns",
         DAMAGES,
         "--each",
@@ -38,7 +38,7 @@ def test_damages_to_an_export_or_a_run_are_refused_or_named_in_one_line(tmp_path
     done = subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith(" cases, 0 failed\n")
-    assert int(done.stdout.splitlines()[-1].split()[0]) == 14
+    assert int(done.stdout.splitlines()[-1].split()[0]) == 4 * 9
 
 
 CASE = Case("a row", "a column", ("predict",), (), named="0.png", undamaged=("predict",))
