@@ -32,7 +32,8 @@ from plain_formulation import plain_formulation
 from hdkd_dist import cli
 from hdkd_dist.config.settings import GammaSettings, Settings
 from hdkd_dist.method import hypergradient
-from hdkd_dist.method.algorithm import Algorithm, PlainEngine
+from hdkd_dist.method.algorithm import Algorithm
+from hdkd_dist.method.engines import PlainEngine
 from hdkd_dist.method.functional import unchanged
 from hdkd_dist.method.hypergradient import alone
 from hdkd_dist.models import build, resolve

@@ -27,7 +27,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hdkd_dist import cli
 from hdkd_dist.config.settings import Settings
 from hdkd_dist.data.normalize import Normalize
-from hdkd_dist.method.algorithm import Algorithm, PlainEngine
+from hdkd_dist.method.algorithm import Algorithm
+from hdkd_dist.method.engines import PlainEngine
 from hdkd_dist.method.hypergradient import alone
 from hdkd_dist.models import build, resolve
 from hdkd_dist.training.engine import channels_last_weights

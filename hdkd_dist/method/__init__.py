@@ -4,7 +4,8 @@ What a training loop of one's own needs can be imported from here; ``examples/``
 functions of Eq. 8, for losses of any kind, are in :mod:`hdkd_dist.method.hypergradient`.
 """
 
-from hdkd_dist.method.algorithm import Algorithm, PlainEngine, Seen
+from hdkd_dist.method.algorithm import Algorithm, Seen
+from hdkd_dist.method.engines import PlainEngine
 from hdkd_dist.method.functional import forward_of
 from hdkd_dist.method.meta_objective import MetaObjective
 from hdkd_dist.method.objective import LossLayout, cross_entropies, loss_vector, with_terms

@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from hdkd_dist.method.functional import Prepare, buffers_read, forward_of, unchanged
+from hdkd_dist.method.engines import Engine
+from hdkd_dist.method.functional import Copies, Prepare, buffers_read, forward_of, unchanged
 from hdkd_dist.method.graphs import Graphs
 from hdkd_dist.method.hypergradient import (
     Examples,
@@ -39,54 +40,6 @@ from hdkd_dist.method.state import LossWeights
 
 Batch = Sequence[Examples]  # this rank's micro-batches of a step, all of one size
 LookAhead = Literal["online", "lookahead"]
-
-
-class Engine(Protocol):
-    """What moves θ: the part of ``deepspeed.DeepSpeedEngine`` that a step uses."""
-
-    module: nn.Module  # the network
-
-    def __call__(self, images: Tensor, **arguments: Any) -> Tensor:
-        """Run the network: images → logits [K, B, C]."""
-
-    def backward(self, loss: Tensor) -> Any:
-        """Accumulate the gradient of the mean of the micro-batches' losses."""
-
-    def step(self) -> Any:
-        """Count a micro-batch; after the last one all-reduce the gradient and move θ."""
-
-
-class PlainEngine:
-    """An engine for one process: a network, any optimiser of torch, nothing else.
-
-    Args:
-        network: on its device, in training mode.
-        optimizer: of its parameters.
-        accumulation: micro-batches in a step.
-    """
-
-    def __init__(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, accumulation: int = 1
-    ) -> None:
-        self.module = network
-        self.optimizer = optimizer
-        self.accumulation = accumulation
-        self._micro_steps = 0
-
-    def __call__(self, images: Tensor, **arguments: Any) -> Tensor:
-        """Run the network: images → logits [K, B, C]."""
-        return self.module(images, **arguments)
-
-    def backward(self, loss: Tensor) -> None:
-        """Accumulate the gradient of the mean of the micro-batches' losses."""
-        (loss / self.accumulation).backward()
-
-    def step(self) -> None:
-        """Count a micro-batch; after the last one move θ."""
-        self._micro_steps += 1
-        if self._micro_steps % self.accumulation == 0:
-            self.optimizer.step()
-            self.optimizer.zero_grad()
 
 
 @dataclass(frozen=True)
@@ -338,18 +291,3 @@ class Algorithm:
     def reads_buffers(self) -> bool:
         """Whether a pass in training mode reads buffers: looked for once, for it takes a while."""
         return bool(buffers_read(self.engine.module))
-
-
-@dataclass
-class Copies:
-    """Copies of tensors, in memory that is allocated once: the next copies overwrite them."""
-
-    _held: dict[str, Tensor] = field(default_factory=dict)
-
-    @torch.no_grad()
-    def taken(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Copy tensors, by name, which do not require a gradient then."""
-        if self._held.keys() != tensors.keys():
-            self._held = {name: torch.empty_like(tensor) for name, tensor in tensors.items()}
-        torch._foreach_copy_(list(self._held.values()), list(tensors.values()))
-        return self._held

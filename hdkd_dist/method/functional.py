@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, overload
 
 import torch
@@ -202,6 +202,21 @@ def casting(autocast: torch.dtype | None, device: torch.device) -> AbstractConte
     if autocast is None:
         return nullcontext()
     return torch.autocast(device.type, dtype=autocast, cache_enabled=False)
+
+
+@dataclass
+class Copies:
+    """Copies of tensors, in memory that is allocated once: the next copies overwrite them."""
+
+    _held: dict[str, Tensor] = field(default_factory=dict)
+
+    @torch.no_grad()
+    def taken(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Copy tensors, by name, which do not require a gradient then."""
+        if self._held.keys() != tensors.keys():
+            self._held = {name: torch.empty_like(tensor) for name, tensor in tensors.items()}
+        torch._foreach_copy_(list(self._held.values()), list(tensors.values()))
+        return self._held
 
 
 def evaluation_of(

@@ -16,7 +16,8 @@ from hdkd_dist.config.deepspeed import look_ahead_for
 from hdkd_dist.config.settings import LossSettings, Settings
 from hdkd_dist.distributed import ranks
 from hdkd_dist.files.strict_json import read_json
-from hdkd_dist.method.algorithm import Algorithm, Engine
+from hdkd_dist.method.algorithm import Algorithm
+from hdkd_dist.method.engines import Engine
 from hdkd_dist.method.functional import Prepare, buffers_read
 from hdkd_dist.method.graphs import CudaCapture, Graphs
 from hdkd_dist.method.hypergradient import Mean

@@ -10,7 +10,8 @@ from small_network import flattened, small_msdnet
 from hdkd_dist.data.normalize import Normalize
 from hdkd_dist.data.streams import AsTheyCome
 from hdkd_dist.distributed import ranks
-from hdkd_dist.method.algorithm import Algorithm, PlainEngine
+from hdkd_dist.method.algorithm import Algorithm
+from hdkd_dist.method.engines import PlainEngine
 from hdkd_dist.method.functional import forward_of
 from hdkd_dist.method.hypergradient import alone, look_ahead, metaval_gradient, second_order
 from hdkd_dist.method.meta_objective import MetaObjective
