@@ -21,6 +21,7 @@ def run(
     jobs: int = 1,
     part: str | None = None,
     launcher: str = sys.executable,
+    per_device: int = 1,
 ) -> None:
     """Train and evaluate what is missing; the same call again goes on where it stopped.
 
@@ -35,6 +36,7 @@ def run(
         jobs: how many runs side by side, each on a core or device of its own.
         part: i/n, the i-th of n parts, from 0; default the task of a Slurm array.
         launcher: what starts train.py, such as deepspeed for all GPUs of a machine.
+        per_device: how many runs may share a GPU: several of a small network keep it busier.
     """
     from hdkd_dist.paper.execution import STOPPED, execute
     from hdkd_dist.paper.planning import planned
@@ -52,6 +54,7 @@ def run(
         ledger,
         jobs,
         words,
+        per_device,
     )
     stopped = [status for status in failed.values() if status in STOPPED]
     if stopped:

@@ -46,7 +46,7 @@ class Workers:
                 words,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **slot.environment},
+                env={**os.environ, "PYTHONPATH": searched_path(), **slot.environment},
                 start_new_session=True,  # Ctrl-C reaches it through us, once
             )
             if slot.core is not None:
@@ -78,23 +78,38 @@ def stopping_on_signals(workers: Workers) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def slots(jobs: int) -> list[Slot]:
+def searched_path() -> str:
+    """Give a process PYTHONPATH: this checkout first, then what this process was given."""
+    return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+
+
+def slots(jobs: int, per_device: int = 1) -> list[Slot]:
     """Return a place for each of the processes side by side.
 
+    Args:
+        jobs: how many there are.
+        per_device: how many may share a GPU. Each then has one thread for its work on the host.
+
     Raises:
-        ValueError: for more of them than there are.
+        ValueError: for more of them than there are places.
     """
-    if not isinstance(jobs, int) or jobs < 1:
-        raise ValueError(f"--jobs must be a whole number from 1 on, not {jobs!r}")
+    for flag, number in (("--jobs", jobs), ("--per_device", per_device)):
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(f"{flag} must be a whole number from 1 on, not {number!r}")
     if jobs == 1:
         return [Slot()]
     devices = torch.accelerator.device_count()
     cores = sorted(os.sched_getaffinity(0))
-    if jobs > (devices or len(cores)):
+    if not devices and per_device > 1:
+        raise ValueError(f"--per_device {per_device} is for GPUs, and this machine has none")
+    if jobs > (devices * per_device or len(cores)):
         what = f"{devices} devices" if devices else f"{len(cores)} cores"
-        raise ValueError(f"--jobs {jobs} is more than the {what} of this machine")
+        remedy = ": let --per_device runs share a device" if devices else ""
+        raise ValueError(f"--jobs {jobs} is more than the {what} of this machine{remedy}")
     if devices:
-        return [Slot({"CUDA_VISIBLE_DEVICES": name}) for name in visible_devices(devices)[:jobs]]
+        shared = {"OMP_NUM_THREADS": "1"} if per_device > 1 else {}
+        names = visible_devices(devices) * per_device
+        return [Slot({"CUDA_VISIBLE_DEVICES": name, **shared}) for name in names[:jobs]]
     return [Slot({"OMP_NUM_THREADS": "1"}, core) for core in cores[:jobs]]
 
 
@@ -135,6 +150,7 @@ def execute(
     ledger: Ledger,
     jobs: int,
     launcher: Sequence[str] = (sys.executable,),
+    per_device: int = 1,
 ) -> dict[str, int]:
     """Work until nothing is left that can be done.
 
@@ -143,12 +159,13 @@ def execute(
         ledger: knows the finished ones, and gets those that finish.
         jobs: how many at a time.
         launcher: what starts train.py.
+        per_device: see :func:`slots`.
 
     Returns:
         Exit statuses by name of the runs that did not end well; a stopped one ends the work.
     """
     place, workers = ledger.place, Workers()
-    free = slots(jobs)
+    free = slots(jobs, per_device)
     try:
         place.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -3,7 +3,8 @@
 ``results.json`` as a row: its leaves by dotted name, lists counted from 1 (``exits.2.top1``).
 Beside them stands how far training went, from ``metrics.jsonl``: ``train.top1.k`` and
 ``train.ce.k`` (on the augmented training images, at the last record), ``train.gradient_norm.mean``
-and ``.last``, ``gamma.mean_sum_ratio``. A row written before these were kept lacks them.
+and ``.last``, ``gamma.mean_sum_ratio``; and ``device``, which trained it. A row written before
+these were kept lacks them.
 """
 
 from __future__ import annotations
@@ -93,6 +94,8 @@ def record_of(trial: Trial, folder: Path, data: str) -> Record:
     steps = [event for event in read_metrics(folder) if event["event"] == "step"]
     kept["gamma"]["mean_sum_ratio"] = statistics.fmean(event[names.GAMMA_SUM] for event in steps)
     kept["train"] = {**results["train"], **training_of(steps)}
+    if hardware := results.get("hardware"):
+        kept["device"] = hardware.get("name", hardware["device"])
     if budgeted := results.get("budgeted"):
         last = len(budgeted) - 1
         chosen = [budgeted[round(i * last / BUDGETS)] for i in range(BUDGETS + 1)]

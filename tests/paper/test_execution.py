@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from hdkd_dist.paper import execution
-from hdkd_dist.paper.execution import execute, slots
+from hdkd_dist.paper.execution import ROOT, execute, searched_path, slots
 from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.queue import known_trials, study_trials
 from hdkd_dist.paper.scales import SCALES, Bench, Scale
@@ -151,6 +151,30 @@ def test_side_by_side_each_has_a_device_of_those_that_are_its_own(monkeypatch, i
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", inherited)
     assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots(2)] == taken
+
+
+def test_runs_may_share_a_device(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    shared = slots(5, per_device=3)
+    taken = [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in shared]
+    assert taken == ["4", "5", "4", "5", "4"]
+    assert {slot.environment["OMP_NUM_THREADS"] for slot in shared} == {"1"}
+    with pytest.raises(ValueError, match=r"--jobs 7 is more than the 2 devices .*--per_device"):
+        slots(7, per_device=3)
+
+
+def test_cores_are_not_shared(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 0)
+    with pytest.raises(ValueError, match="--per_device 2 is for GPUs"):
+        slots(2, per_device=2)
+
+
+def test_a_run_finds_what_its_caller_finds(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", f"/elsewhere{os.pathsep}/more")
+    assert searched_path().split(os.pathsep) == [str(ROOT), "/elsewhere", "/more"]
+    monkeypatch.delenv("PYTHONPATH")
+    assert searched_path() == str(ROOT)
 
 
 def test_what_the_stages_choose_reaches_the_blocks(here):
