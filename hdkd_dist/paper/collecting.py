@@ -30,6 +30,7 @@ from hdkd_dist.paper.tables import (
     grids,
     latex_table,
     markdown_table,
+    trained_on,
 )
 from hdkd_dist.paper.tuning import (
     LEAST_GAP,
@@ -117,8 +118,9 @@ def study_lines(
 ) -> Iterator[str]:
     """Write a study's tables in Markdown."""
     yield f"\n## {STUDIES[name].title}\n"
-    names = {trial.name for row in rows for trial in row.trials}
-    yield f"{len(names & ledger.records.keys())} of {len(names)} runs are finished."
+    names = dict.fromkeys(trial.name for row in rows for trial in row.trials)
+    finished = [ledger.records[each] for each in names if each in ledger.records]
+    yield f"{len(finished)} of {len(names)} runs are finished. {trained_on(finished)}".strip()
     for title, grid in grids(found):
         yield f"\n{title}:\n"
         yield markdown_table(grid)
@@ -202,10 +204,12 @@ def choices_page(ledger: Ledger) -> Iterator[str]:
             if record := records.get(trial.name):
                 top5 = record.exits("val_top5")
                 method, mean = METHODS[trial.method].title, f"{fmean(top5):.2f}"
-                lines.append([name, method, str(trial.seed), per_exit(top5), mean])
+                device = record.values.get("device", "")
+                lines.append([name, method, str(trial.seed), per_exit(top5), mean, device])
         if all(trial.name in records for trial in trials):
-            lines.append([name, "**all**", "", "", f"**{rule_score(trials, validation):.2f}**"])
-    yield markdown_table([["rule", "method", "seed", "exits", "mean"], *lines])
+            score = rule_score(trials, validation)
+            lines.append([name, "**all**", "", "", f"**{score:.2f}**", ""])
+    yield markdown_table([["rule", "method", "seed", "exits", "mean", "device"], *lines])
     yield "\n" + choice_line(lambda: chosen_rule(scale, validation))
 
 

@@ -5,11 +5,13 @@ Written as Markdown, CSV and LaTeX.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from statistics import fmean, stdev
 
+from hdkd_dist.method.weights import METHODS
 from hdkd_dist.paper.judging.claims import Arm, difference
 from hdkd_dist.paper.judging.comparisons import Comparison, Evidence
 from hdkd_dist.paper.paper_values import NETWORKS, Printed
@@ -83,6 +85,19 @@ def cells(
                     )
                 )
     return found
+
+
+def trained_on(runs: Iterable[Record]) -> str:
+    """Say which devices have trained runs of which methods; empty where that is not recorded."""
+    counts: dict[str, Counter[str]] = {}
+    for run in runs:
+        if device := run.values.get("device"):
+            counts.setdefault(device, Counter())[METHODS[run.place["method"]].title] += 1
+    places = [
+        f"{device}: {', '.join(f'{number} {method}' for method, number in own.items())}"
+        for device, own in sorted(counts.items())
+    ]
+    return f"Trained on {'; on '.join(places)}." if places else ""
 
 
 def is_papers_network(trial: Trial, table: str) -> bool:

@@ -66,6 +66,20 @@ def test_a_finished_run_becomes_a_record(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("hardware", "device"),
+    [
+        ({"device": "cuda:0", "name": "NVIDIA H200"}, "NVIDIA H200"),
+        ({"device": "cpu", "threads": 1}, "cpu"),
+    ],
+)
+def test_what_has_trained_it_is_kept(tmp_path, hardware, device):
+    folder = record_run(tmp_path / "run")
+    results = json.loads((folder / "results.json").read_text()) | {"hardware": hardware}
+    (folder / "results.json").write_text(json.dumps(results))
+    assert record_of(TRIAL, folder, "").values["device"] == device
+
+
 def test_how_far_training_went_is_kept(tmp_path):
     folder = record_run(tmp_path / "run")  # 12 steps, recorded every 2; see there
     values = record_of(TRIAL, folder, "").values

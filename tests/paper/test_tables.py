@@ -10,7 +10,14 @@ from made_up import SMALL, no_settings, record
 from hdkd_dist.paper.paper_values import PRINTED, Printed
 from hdkd_dist.paper.scales import SCALES, preset
 from hdkd_dist.paper.studies import STUDIES, changed
-from hdkd_dist.paper.tables import cells, csv_rows, grids, latex_table, markdown_table
+from hdkd_dist.paper.tables import (
+    cells,
+    csv_rows,
+    grids,
+    latex_table,
+    markdown_table,
+    trained_on,
+)
 
 # The small networks have four exits; here DBT is taken for one of the paper's networks.
 NETWORK = preset("msdnet-cifar-8") | {"hdkd.model.overrides": {}}
@@ -56,6 +63,20 @@ def test_markdown(found):
         "| 51.00 (+0.00) / 51.50 (+0.50) / 53.00 (+0.00) / 56.00 (-2.00) |",
     ]
     assert plain[0][-1] == "seeds"  # without the paper's column: it has no top-1
+
+
+def test_a_table_says_what_has_trained_its_runs():
+    devices = ["NVIDIA H200", "cpu", None]
+    runs = []
+    for row in ROWS:
+        for trial, device in zip(row.trials, devices, strict=True):
+            run = record(trial, [30.0] * 4)
+            runs.append(
+                replace(run, values={**run.values, **({"device": device} if device else {})})
+            )
+    runs += runs[:1]
+    assert trained_on(runs) == ("Trained on NVIDIA H200: 2 MSDNet, 1 DBT; on cpu: 1 MSDNet, 1 DBT.")
+    assert trained_on(run for run in runs if "device" not in run.values) == ""
 
 
 def test_another_network_does_not_stand_beside_the_papers():

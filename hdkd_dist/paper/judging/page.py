@@ -19,7 +19,7 @@ from hdkd_dist.paper.judging.statistics import (
 from hdkd_dist.paper.judging.verdicts import Finding, JudgedClaim, judge_claims, looks
 from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.planning import settings_or_default
-from hdkd_dist.paper.tables import METRICS, NOTE, markdown_table
+from hdkd_dist.paper.tables import METRICS, NOTE, markdown_table, trained_on
 
 CHANCE = (1 - LEVEL) / 2  # that a statement of a sign is confirmed where there is no effect
 
@@ -70,6 +70,8 @@ def claims_page(ledger: Ledger, evidence: Evidence, tables: str) -> Iterator[str
         f"\nHeld against runs at scale `{scale}` ([tables]({tables})); what is confirmed or "
         "refuted here is so at this scale. [How it is judged](#how-it-is-judged)."
     )
+    if trained := trained_on(run for run in ledger.records.values() if run.has_test):
+        yield f"\n{trained}"
     yield "\n## Primary statements\n"
     header = ["statement", "ours", percent(LOOK_LEVEL), "the paper", "sign", "size"]
     yield markdown_table([header, *map(primary_cells, by_standing["primary"])])
