@@ -26,6 +26,7 @@ TABLE=${TABLE:-2}                     # see hdkd_dist/reproduce.py plan --help
 SCALE=${SCALE:-paper}
 DATA=${DATA:-data}                    # holds the prepared data sets: data/cifar100-150, …
 OUT=${OUT:-runs/$SCALE}               # gets the runs' folders
+JOBS=${JOBS:-1}                       # runs side by side on the GPU: a small network leaves it idle
 PARTS=${PARTS:-}                      # of the whole array, where only some of its tasks are submitted
 
 if [[ ! -f $PROJECT/slurm/ranks.sh ]]; then
@@ -38,5 +39,5 @@ check_environment
 
 status=0
 srun --cpus-per-task="$SLURM_CPUS_PER_TASK" python -u hdkd_dist/reproduce.py run --table "$TABLE" --scale "$SCALE" --data "$DATA" \
-    --out "$OUT" ${PARTS:+--part "$SLURM_ARRAY_TASK_ID/$PARTS"} || status=$?
+    --out "$OUT" --jobs "$JOBS" --per_device "$JOBS" ${PARTS:+--part "$SLURM_ARRAY_TASK_ID/$PARTS"} || status=$?
 finish_or_requeue "$status"
