@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -17,7 +17,7 @@ from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.paper_values import FIGURE_2, PRINTED
 from hdkd_dist.paper.planning import planned, seeds_of, settings_or_default
 from hdkd_dist.paper.queue import known_trials, study_rows, validation_of
-from hdkd_dist.paper.records import write_rows
+from hdkd_dist.paper.records import Record, write_rows
 from hdkd_dist.paper.scales import DATA_SETS, Setting
 from hdkd_dist.paper.studies import STUDIES, Row
 from hdkd_dist.paper.tables import (
@@ -58,6 +58,7 @@ def collect_runs(ledger: Ledger, claims_file: Path) -> tuple[list[Path], dict[st
     """
     studies = ledger.scale.studies
     known_trials(studies, ledger)
+    check_one_draw(ledger.records.values())
     ledger.save()
     scale, results = ledger.scale.name, ledger.results
     # A run that was made with other settings than the ones now chosen stands in no table.
@@ -93,6 +94,21 @@ def collect_runs(ledger: Ledger, claims_file: Path) -> tuple[list[Path], dict[st
     write_rows(table_csv, lines, tuple(lines[0]) if lines else ("study",))
     drawn = draw_pages(current, rows, curves)
     return [results / f"{scale}.csv", *texts, table_csv, *drawn], pages
+
+
+def check_one_draw(records: Iterable[Record]) -> None:
+    """Refuse to compare runs on different draws of the same images.
+
+    Raises:
+        ValueError: naming two of them.
+    """
+    first: dict[tuple[str, str], Record] = {}
+    for record in records:
+        if record.data and (other := first.setdefault(record.bench, record)).data != record.data:
+            raise ValueError(
+                f"{other.name} and {record.name} were trained on different draws of the same data "
+                f"({other.data}, {record.data}): keep one kind, in a --results of its own"
+            )
 
 
 def link(page: Path, target: Path) -> str:

@@ -68,12 +68,22 @@ class Record:
         test = self.exits(metric)
         if not with_extra:
             return test
-        whole = DATA_SETS[self.name.partition("-")[0]]
+        whole = DATA_SETS[self.dataset]
         unused = whole.train - whole.classes * int(self.place["size"])
         return [
             (whole.test * a + unused * b) / (whole.test + unused)
             for a, b in zip(test, self.exits(f"extra_{metric}"), strict=True)
         ]
+
+    @property
+    def dataset(self) -> str:
+        """Name the data set, a key of ``DATA_SETS``."""
+        return self.name.partition("-")[0]
+
+    @property
+    def bench(self) -> tuple[str, str]:
+        """Name the data set and its size: what runs have to share to be of one kind."""
+        return self.dataset, self.place["size"]
 
     @property
     def has_test(self) -> bool:

@@ -129,3 +129,11 @@ def test_figure_2_is_the_envelope_that_validation_chooses():
     # A seed of which a network is missing has no envelope.
     gone = {name: run for name, run in records.items() if name != rows[0].trials[0].name}
     assert {c.method: c.seeds for c in budget_curves(rows, gone)}["MSDNet"] == 2
+
+
+def test_runs_on_different_draws_are_not_compared(tmp_path):
+    row, *_ = block_1()
+    one, other = (record(trial, [30.0] * 4) for trial in row.trials[:2])
+    runs = [replace(one, data="0123"), replace(other, data="4567")]
+    with pytest.raises(ValueError, match=r"different draws of the same data \(0123, 4567\)"):
+        collected(tmp_path, runs)

@@ -100,7 +100,7 @@ def draws_start(identity: Mapping[str, object]) -> bool:
 
 
 def noise_in(
-    records: Mapping[str, Record], quantity: str, metric: str, extra: Collection[str]
+    records: Mapping[str, Record], quantity: str, metric: str, extra: Collection[tuple[str, str]]
 ) -> Noise | None:
     """Estimate the noise of one run from all that have been tested.
 
@@ -109,8 +109,8 @@ def noise_in(
     """
     return noise_of(
         {
-            RunKey(at["size"], f"{at['method']} {at['variant']}", at["seed"]): measure(
-                record, quantity, metric, at["size"] in extra
+            RunKey("-".join(record.bench), f"{at['method']} {at['variant']}", at["seed"]): measure(
+                record, quantity, metric, record.bench in extra
             )
             for at, record in ((record.place, record) for record in records.values())
             if is_measured(record, quantity) and not draws_start(record.identity)
@@ -206,24 +206,34 @@ class Evidence:
         planned: the names of all runs that there are to be.
         seeds: of the tables.
         noise: of one run, by metric and quantity.
-        extra: sizes (``"150"``) of which every tested run was measured on the split ``extra`` too;
-            there accuracies are those on all held-out images, elsewhere on the test split.
+        extra: data sets and sizes whose runs were measured on the split ``extra`` too; there
+            accuracies are those on all held-out images, elsewhere on the test split.
     """
 
     records: Mapping[str, Record]
     planned: Collection[str]
     seeds: Sequence[int]
     noise: Mapping[str, Mapping[str, Noise | None]]
-    extra: frozenset[str]
+    extra: frozenset[tuple[str, str]]
 
     @classmethod
     def of(
         cls, records: Mapping[str, Record], planned: Collection[str], seeds: Sequence[int]
     ) -> Evidence:
-        """Take these records, and estimate the noise from them."""
+        """Take these records, and estimate the noise from them.
+
+        Raises:
+            ValueError: if only some of the runs that are compared were measured on ``extra``.
+        """
         tested = [record for record in records.values() if record.has_test]
-        without = {record.place["size"] for record in tested if not record.has_extra}
-        extra = frozenset({record.place["size"] for record in tested} - without)
+        extra = frozenset(record.bench for record in tested if record.has_extra)
+        for record in tested:
+            if record.bench in extra and not record.has_extra:
+                raise ValueError(
+                    f"{record.name} was not measured on the split extra, others on the same data "
+                    "were: prepare the data with --extra true and evaluate it again, or delete its "
+                    "row and its folder to have it trained again"
+                )
         noise = {
             metric: {each: noise_in(records, each, metric, extra) for each in QUANTITIES}
             for metric in (METRIC, BESIDE)
@@ -251,13 +261,16 @@ class Evidence:
 
         def value(name: str) -> float:
             record = self.records[name]
-            with_extra = record.place["size"] in self.extra
-            return measure(record, comparison.quantity, metric, with_extra)
+            return measure(record, comparison.quantity, metric, record.bench in self.extra)
 
         return [
             sum(weight * value(name) for name, weight in comparison.weights(seed).items())
             for seed in self.finished(comparison)
         ]
+
+    def own_interval(self, comparison: Comparison) -> Interval | None:
+        """Estimate the mean difference by the spread of the differences alone."""
+        return own_interval(self.differences(comparison))
 
     def interval(self, comparison: Comparison, metric: str = METRIC) -> Interval | None:
         """Estimate the mean difference over the finished seeds."""

@@ -19,6 +19,7 @@ from hdkd_dist.paper.judging.statistics import (
 from hdkd_dist.paper.judging.verdicts import Finding, JudgedClaim, judge_claims, looks
 from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.planning import settings_or_default
+from hdkd_dist.paper.scales import DATA_SETS
 from hdkd_dist.paper.tables import METRICS, NOTE, markdown_table, trained_on
 
 CHANCE = (1 - LEVEL) / 2  # that a statement of a sign is confirmed where there is no effect
@@ -29,11 +30,11 @@ HOW = f"""
   Exits are averaged as named (early: the first half of them), then seeds.
 - **On which images.** {{images}}
 - **Interval.** Student's t, {LEVEL:.0%}. The noise of a run is estimated from all tested runs
-  together, as what is left when the effects of method and seed are taken out (two-way analysis of
-  variance). It is taken to be the same for all methods, data sizes and numbers of exits, which is
-  only roughly so: late exits of short runs, for one, may or may not come to use their depth. Where
-  each seed draws another start of γ, the spread of the differences themselves is taken instead, for
-  starts differ by more than noise.
+  together (for primary statements from fewer, see there), as what is left when the effects of
+  method and seed are taken out (two-way analysis of variance). It is taken to be the same for all
+  methods, data sizes and numbers of exits, which is only roughly so: late exits of short runs, for
+  one, may or may not come to use their depth. Where each seed draws another start of γ, the spread
+  of the differences themselves is taken instead, for starts differ by more than noise.
 - **For which data.** All seeds share one draw of the training images. Intervals hold for that draw;
   how much another draw would change is not in them.
 - **Sign.** Confirmed: all of the interval is where the statement says. Reversed: all of it is on
@@ -47,9 +48,12 @@ HOW = f"""
 - **Primary statements** were written down before the study. They are looked at after
   {", ".join(map(str, LOOKS))} seeds; with four looks each has the level {1 - LOOK_LEVEL:.4f}, so
   that a statement without effect is decided at one of them in 5 % of studies (Pocock 1977). What a
-  look has decided stands. Each of the four is judged by itself. All others are judged once, at the
+  look has decided stands. Each of the four is judged by itself, as soon as its runs and those that
+  give its noise are there: the runs of the primary statements with those seeds, but for a statement
+  about fixed weights only those with fixed weights. All others are judged once, at the
   plain level, when all their seeds are there; if the primary ones have let the study stop, those of
-  the last look.
+  the last look: such a stop depends on the data, by which their level of 5 % becomes up to 7 % in
+  simulations.
 - **Controls** tell where a gain of learned weights comes from, the proportions of γ or its size,
   and do not count for the verdict.
 """
@@ -101,10 +105,11 @@ def images_of(evidence: Evidence) -> str:
     """Say what accuracies are measured on."""
     if not evidence.extra:
         return "The test split, which each run has read once, at its end."
-    sizes = ", ".join(f"CIFAR({size})" for size in sorted(evidence.extra, key=int))
+    sizes = ", ".join(f"{DATA_SETS[name].title}({size})" for name, size in sorted(evidence.extra))
     return (
         f"At {sizes}: the test split and the training images that this size leaves unused, each "
-        "image counted once; elsewhere the test split. Nothing was trained on them, and each run "
+        "image counted once; elsewhere, for budgets and in the tables of methods the test split. "
+        "Nothing was trained on them, and each run "
         "has read them once, at its end."
     )
 
@@ -171,6 +176,9 @@ def claim_lines(each: JudgedClaim) -> Iterator[str]:
     yield markdown_table([header, *(finding_cells(one, each.claim.level) for one in each.findings)])
     if each.origin:
         yield f"\n{each.origin}"
+    if each.claim.standing == "primary" and (own := each.findings[0].own):
+        low, high = own.bounds(each.claim.level)
+        yield f"\nBy the spread of these differences alone: {low:+.2f} to {high:+.2f}."
 
 
 def finding_cells(finding: Finding, level: float) -> list[str]:

@@ -13,7 +13,9 @@ from hdkd_dist.paper.judging.comparisons import (
     Comparison,
     Evidence,
     measure,
+    noise_in,
 )
+from hdkd_dist.paper.scales import SCALES
 from hdkd_dist.paper.studies import STUDIES, plain
 
 BENCH = SMALL.benches["cifar100"]
@@ -76,17 +78,38 @@ def test_held_out_images_count_once_each():
     assert measure(more, "exit 1", "top1", True) == pytest.approx((10 * 40 + 25 * 30) / 35)
 
 
-def test_runs_on_unlike_images_are_compared_on_the_test_split():
+def test_runs_are_compared_on_all_images_that_they_were_not_trained_on():
     apart = compare([BASE["hdkd"]], [BASE["msdnet"]])
     with_extra = runs([(BASE["msdnet"], [30.0] * 4)], extra=0.0)
     with_extra |= runs([(BASE["hdkd"], [31.0] * 4)], extra=9.0)
     found = evidence(with_extra)
-    assert found.extra == {"150"}
+    assert found.extra == {("cifar100", "150")}
     assert found.differences(apart) == pytest.approx([1 + 9 * 35 / 45] * 3)
-    one_without = runs([(BASE["hdkd"], [31.0] * 4)])
-    found = evidence({**with_extra, **one_without})
-    assert not found.extra
-    assert found.differences(apart) == pytest.approx([1] * 3)
+    without = evidence(runs([(BASE["msdnet"], [30.0] * 4), (BASE["hdkd"], [31.0] * 4)]))
+    assert not without.extra
+    assert without.differences(apart) == pytest.approx([1] * 3)
+
+
+def test_a_run_that_was_measured_on_fewer_images_is_refused():
+    with_extra = runs([(BASE["msdnet"], [30.0] * 4)], extra=0.0)
+    one = BASE["hdkd"].with_seed(0)
+    with pytest.raises(ValueError, match=f"{one.name} was not measured on the split extra"):
+        evidence({**with_extra, one.name: record(one, [31.0] * 4)})
+
+
+def test_data_sets_of_one_size_do_not_pass_for_each_other():
+    """Each has its own luck of seeds, which is no noise."""
+    found = {}
+    for dataset, luck in (("cifar100", (0.0, 3.0, -2.0)), ("imagenet", (5.0, -4.0, 0.0))):
+        for place, method in enumerate(("msdnet", "hdkd")):
+            bench = SCALES["paper"].benches[dataset]
+            trial = plain(SCALES["paper"], bench, 150, method, no_settings)
+            for seed, deviation in enumerate(luck):
+                run = trial.with_seed(seed)
+                found[run.name] = record(run, [30.0 + 2 * place + deviation] * 4)
+    noise = noise_in(found, "all exits", METRIC, ())
+    assert noise.freedom == 2 * (2 - 1) * (3 - 1)
+    assert noise.deviation == pytest.approx(0, abs=1e-9)
 
 
 def test_noise_and_differences_are_those_of_the_metric():

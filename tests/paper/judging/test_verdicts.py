@@ -117,8 +117,42 @@ def test_a_look_uses_its_own_level():
     (look,) = looks(PRIMARY, evidence(runs(MEANS, 0.2, seeds=3)))
     (found,) = look.judged[0].findings
     low, high = found.interval.bounds(LOOK_LEVEL)
-    assert f"({low:+.2f} to {high:+.2f})" in next(look.lines())
-    assert found.interval.freedom == 4  # three methods, three seeds
+    assert f"({low:+.2f} to {high:+.2f}, 2 degrees of freedom)" in next(look.lines())
+    (learned,) = look.judged[1].findings
+    # Two methods with fixed weights, three with those that learn; three seeds.
+    assert (found.interval.freedom, learned.interval.freedom) == (2, 4)
+
+
+def test_what_fixed_weights_do_does_not_wait_for_those_that_learn():
+    without = [BASE["hdbt"].with_seed(seed).name for seed in (2, 3, 4, 5, 6, 7)]
+    some = evidence(runs(MEANS, 0.2, without=without))
+    past = looks(PRIMARY, some)
+    assert [[each.claim.text for each in look.judged] for look in past] == [["P1."]] * 4
+    assert not any(look.may_stop for look in past)
+    assert list(past[0].lines())[-1] == "after 3 seeds: 1 await runs"
+    # What those say does not change when the others come.
+    later = looks(PRIMARY, evidence(runs(MEANS, 0.2)))
+    assert [look.judged[0] for look in later] == [look.judged[0] for look in past]
+    first, second = judge_claims(PRIMARY, some)
+    assert first == past[-1].judged[0]
+    assert second.findings[0].sign == "not enough runs yet"
+
+
+def test_a_primary_statement_has_no_verdict_without_a_look():
+    three = [*PRIMARY, Claim("P3.", [compared("naive_dkd", "msdnet", 1.0)], "primary")]
+    missing = [BASE["naive_dkd"].with_seed(0).name]  # of those that give P1's noise
+    found = evidence(runs(MEANS, 0.2, without=missing))
+    assert looks(three, found) == []
+    assert {each.sign for each in judge_claims(three, found)} == {"not enough runs yet"}
+
+
+def test_a_look_says_what_all_seeds_could_tell():
+    noisy = runs({**MEANS, "dbt": 30.0}, 1.0, seeds=3)
+    weak = [Claim("P1.", [compared("dbt", "msdnet", 2.0)], "primary"), PRIMARY[1]]
+    (found,) = looks(weak, evidence(noisy))[0].judged[0].findings
+    low, high = found.interval.bounds(LOOK_LEVEL)
+    assert (high - low) / 2 > 2.0  # with three seeds it is out of reach, with eight it is not
+    assert (found.sign, found.wanted, found.out_of_reach) == ("undecided", 8, False)
 
 
 def test_what_a_look_has_decided_stands():
