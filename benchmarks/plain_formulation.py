@@ -62,7 +62,7 @@ class PlainDenseLayer(nn.Module):
 
 def path(growth: Growth, part: int) -> nn.Sequential:
     """A bottleneck of its own and the 3×3 convolution behind it; ``part`` is its place."""
-    merged, norm, _ = growth.bottlenecks
+    merged, norm = growth.bottlenecks
     ends = [0, *torch.tensor(growth.inner).cumsum(0).tolist()]
     first, last = list(pairwise(ends))[part]
     conv = nn.Conv2d(merged.in_channels, last - first, kernel_size=1, bias=False)

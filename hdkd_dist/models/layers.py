@@ -42,9 +42,9 @@ class MergedConv2d(nn.Conv2d):
         self.parts = tuple(parts)
 
 
-def merged_convolution(in_channels: int, parts: Sequence[int]) -> nn.Sequential:
-    """1×1 convolutions of the same input, batch norm, ReLU; the outputs in a row."""
-    return nn.Sequential(MergedConv2d(in_channels, parts), nn.BatchNorm2d(sum(parts)), relu())
+def merged_convolution_norm(in_channels: int, parts: Sequence[int]) -> nn.Sequential:
+    """1×1 convolutions of the same input, and batch norm; the outputs in a row."""
+    return nn.Sequential(MergedConv2d(in_channels, parts), nn.BatchNorm2d(sum(parts)))
 
 
 def relu() -> nn.ReLU:

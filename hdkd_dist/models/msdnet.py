@@ -18,6 +18,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hdkd_dist.models.layers import (
     STEM_HALVINGS,
@@ -25,7 +26,7 @@ from hdkd_dist.models.layers import (
     Stem,
     check_fields,
     convolution,
-    merged_convolution,
+    merged_convolution_norm,
     require_poolable,
     stem,
 )
@@ -167,7 +168,9 @@ class Growth(nn.Module):
     """New features from one map, for itself and for the next coarser one.
 
     Both are 3×3 convolutions behind 1×1 bottlenecks. The two bottlenecks read the same map and are
-    one convolution here, which reads it once; the function is that of two.
+    one convolution here, which reads it once; the function is that of two. In training ReLU comes
+    after the split: so it writes each part as a whole, where a convolution would copy it into one,
+    there and back. Otherwise before: inference runtimes join it to the convolution.
 
     Args:
         width: of the map, before it is multiplied by ``factor``.
@@ -180,14 +183,22 @@ class Growth(nn.Module):
         super().__init__()
         channels = width * factor
         self.inner = [min(channels, factor * features) for features in (own, coarser)]
-        self.bottlenecks = merged_convolution(channels, [width for width in self.inner if width])
+        parts = [width for width in self.inner if width]
+        self.bottlenecks = merged_convolution_norm(channels, parts)
         self.own = convolution(self.inner[0], own, kernel=3) if own else None
         self.coarser = convolution(self.inner[1], coarser, kernel=3, stride=2) if coarser else None
 
     def forward(self, features: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Give the new features for the map and for the coarser one: one tensor each, or none."""
-        own, coarser = self.bottlenecks(features).split(self.inner, dim=1)
-        return [self.own(own)] if self.own else [], [self.coarser(coarser)] if self.coarser else []
+        both = self.bottlenecks(features)
+        if not self.training:
+            both = functional.relu(both, inplace=True)
+        parts = both.split(self.inner, dim=1)
+        own, coarser = (
+            [path(functional.relu(part) if self.training else part)] if path else []
+            for path, part in zip((self.own, self.coarser), parts, strict=True)
+        )
+        return own, coarser
 
 
 class Transition(nn.Module):
