@@ -78,17 +78,22 @@ def in_order_of_seeds(name: str, rows: Sequence[Row]) -> list[Trial]:
 
 
 def known_trials(names: Sequence[str], ledger: Ledger) -> list[Trial]:
-    """Return the runs of several studies that can be named by now; finished ones are taken in."""
+    """Return the runs of several studies that can be named by now; finished ones are taken in.
+
+    So are those of the stages, which may have chosen their settings.
+    """
     trials: list[Trial] = []
-    for name in names:
+    stages = [name for name in ledger.scale.studies if name in STAGES]
+    for name in dict.fromkeys([*stages, *names]):
         before = -1
         while before != len(ledger.records):  # what is finished lets others be named
             before = len(ledger.records)
             with contextlib.suppress(Untuned):
                 found = study_trials(name, ledger)
                 ledger.look(found)
-        with contextlib.suppress(Untuned):
-            trials += study_trials(name, ledger)
+        if name in names:
+            with contextlib.suppress(Untuned):
+                trials += study_trials(name, ledger)
     return unique(trials)
 
 

@@ -202,6 +202,9 @@ def test_what_the_stages_choose_reaches_the_blocks(here):
         identity = kept.records[f"cifar100-150-{method}-seed0"].identity
         assert identity.items() >= {RATE: 0.05, **settings}.items()
         assert ("hdkd.gamma.lr" in identity) == bool(settings)
+    # So it does when a block is asked for alone, before anything has been collected.
+    alone = Ledger.read(small, kept.place, kept.results)
+    assert {trial.method for trial in known_trials(["block1"], alone)} >= {"msdnet", "hdkd"}
 
 
 def test_a_request_to_stop_reaches_the_run_and_ends_the_work(here):
