@@ -190,15 +190,16 @@ class Growth(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Give the new features for the map and for the coarser one: one tensor each, or none."""
+        own, coarser = self.compressed(features)
+        return [self.own(own)] if self.own else [], [self.coarser(coarser)] if self.coarser else []
+
+    def compressed(self, features: Tensor) -> Sequence[Tensor]:
+        """Give what the two convolutions read; no channels for one that is not there."""
         both = self.bottlenecks(features)
         if not self.training:
-            both = functional.relu(both, inplace=True)
+            return functional.relu(both, inplace=True).split(self.inner, dim=1)
         parts = both.split(self.inner, dim=1)
-        own, coarser = (
-            [path(functional.relu(part) if self.training else part)] if path else []
-            for path, part in zip((self.own, self.coarser), parts, strict=True)
-        )
-        return own, coarser
+        return [functional.relu(part) if part.shape[1] else part for part in parts]
 
 
 class Transition(nn.Module):
