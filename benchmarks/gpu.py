@@ -23,9 +23,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from local_ranks import searched_path
-
 from hdkd_dist import cli
+from hdkd_dist.paper.execution import searched_path
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs/results/gpu.json"

@@ -11,15 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hdkd_dist.distributed.ranks import free_port
+from hdkd_dist.paper.execution import searched_path
 
 ROOT = Path(__file__).parents[1]
 TRAIN = ROOT / "hdkd_dist/train.py"
-
-
-def searched_path() -> str:
-    """Give a process PYTHONPATH: this checkout first, then what this process was given."""
-    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return os.pathsep.join([str(ROOT), *(os.path.abspath(folder) for folder in given if folder)])
 
 
 class LocalRanks:

@@ -104,7 +104,7 @@ def check_one_draw(records: Iterable[Record]) -> None:
     """
     first: dict[tuple[str, str], Record] = {}
     for record in records:
-        if record.data and (other := first.setdefault(record.bench, record)).data != record.data:
+        if record.data and (other := first.setdefault(record.data_set, record)).data != record.data:
             raise ValueError(
                 f"{other.name} and {record.name} were trained on different draws of the same data "
                 f"({other.data}, {record.data}): keep one kind, in a --results of its own"
@@ -220,8 +220,8 @@ def choices_page(ledger: Ledger) -> Iterator[str]:
             if record := records.get(trial.name):
                 top5 = record.exits("val_top5")
                 method, mean = METHODS[trial.method].title, f"{fmean(top5):.2f}"
-                device = record.values.get("device", "")
-                lines.append([name, method, str(trial.seed), per_exit(top5), mean, device])
+                seed = str(trial.seed)
+                lines.append([name, method, seed, per_exit(top5), mean, record.device])
         if all(trial.name in records for trial in trials):
             score = rule_score(trials, validation)
             lines.append([name, "**all**", "", "", f"**{score:.2f}**", ""])

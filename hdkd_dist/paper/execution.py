@@ -80,7 +80,8 @@ def stopping_on_signals(workers: Workers) -> Iterator[None]:
 
 def searched_path() -> str:
     """Give a process PYTHONPATH: this checkout first, then what this process was given."""
-    return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join([str(ROOT), *(os.path.abspath(folder) for folder in given if folder)])
 
 
 def slots(jobs: int, per_device: int = 1) -> list[Slot]:

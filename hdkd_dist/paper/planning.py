@@ -11,7 +11,7 @@ from hdkd_dist.paper.costs import gpu_precision, tmac_per_second, work_of
 from hdkd_dist.paper.execution import EVALUATE, TRAIN
 from hdkd_dist.paper.judging.claims import claims
 from hdkd_dist.paper.judging.comparisons import METRIC, Claim, Evidence
-from hdkd_dist.paper.judging.verdicts import power_lines
+from hdkd_dist.paper.judging.power import power_lines
 from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.queue import in_order_of_seeds, study_rows, validation_of
 from hdkd_dist.paper.scales import Setting

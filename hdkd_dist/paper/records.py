@@ -81,9 +81,14 @@ class Record:
         return self.name.partition("-")[0]
 
     @property
-    def bench(self) -> tuple[str, str]:
-        """Name the data set and its size: what runs have to share to be of one kind."""
+    def data_set(self) -> tuple[str, str]:
+        """Name the data set and its size, which runs share that are compared."""
         return self.dataset, self.place["size"]
+
+    @property
+    def device(self) -> str:
+        """Name what has trained it; "" where that was not recorded."""
+        return str(self.values.get("device", ""))
 
     @property
     def has_test(self) -> bool:

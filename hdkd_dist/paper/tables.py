@@ -91,8 +91,8 @@ def trained_on(runs: Iterable[Record]) -> str:
     """Say which devices have trained runs of which methods; empty where that is not recorded."""
     counts: dict[str, Counter[str]] = {}
     for run in runs:
-        if device := run.values.get("device"):
-            counts.setdefault(device, Counter())[METHODS[run.place["method"]].title] += 1
+        if run.device:
+            counts.setdefault(run.device, Counter())[METHODS[run.place["method"]].title] += 1
     places = [
         f"{device}: {', '.join(f'{number} {method}' for method, number in own.items())}"
         for device, own in sorted(counts.items())

@@ -77,7 +77,7 @@ def test_what_has_trained_it_is_kept(tmp_path, hardware, device):
     folder = record_run(tmp_path / "run")
     results = json.loads((folder / "results.json").read_text()) | {"hardware": hardware}
     (folder / "results.json").write_text(json.dumps(results))
-    assert record_of(TRIAL, folder, "").values["device"] == device
+    assert record_of(TRIAL, folder, "").device == device
 
 
 def test_how_far_training_went_is_kept(tmp_path):

@@ -1,1 +1,1 @@
-"""Claims held against finished runs: quantities, comparisons, intervals, verdicts, the page."""
+"""Claims held against finished runs: comparisons, intervals, power, verdicts, looks, the page."""

@@ -107,15 +107,23 @@ def noise_in(
     Runs from a random γ₀ are left out: their spread is that of what is tried and not only of
     training. ``extra``: see Evidence.
     """
+    tested = [
+        record
+        for record in records.values()
+        if is_measured(record, quantity) and not draws_start(record.identity)
+    ]
     return noise_of(
         {
-            RunKey("-".join(record.bench), f"{at['method']} {at['variant']}", at["seed"]): measure(
-                record, quantity, metric, record.bench in extra
-            )
-            for at, record in ((record.place, record) for record in records.values())
-            if is_measured(record, quantity) and not draws_start(record.identity)
+            run_key(record): measure(record, quantity, metric, record.data_set in extra)
+            for record in tested
         }
     )
+
+
+def run_key(record: Record) -> RunKey:
+    """Name what distinguishes a run."""
+    at = record.place
+    return RunKey("-".join(record.data_set), f"{at['method']} {at['variant']}", at["seed"])
 
 
 @dataclass(frozen=True)
@@ -226,9 +234,9 @@ class Evidence:
             ValueError: if only some of the runs that are compared were measured on ``extra``.
         """
         tested = [record for record in records.values() if record.has_test]
-        extra = frozenset(record.bench for record in tested if record.has_extra)
+        extra = frozenset(record.data_set for record in tested if record.has_extra)
         for record in tested:
-            if record.bench in extra and not record.has_extra:
+            if record.data_set in extra and not record.has_extra:
                 raise ValueError(
                     f"{record.name} was not measured on the split extra, others on the same data "
                     "were: prepare the data with --extra true and evaluate it again, or delete its "
@@ -261,7 +269,7 @@ class Evidence:
 
         def value(name: str) -> float:
             record = self.records[name]
-            return measure(record, comparison.quantity, metric, record.bench in self.extra)
+            return measure(record, comparison.quantity, metric, record.data_set in self.extra)
 
         return [
             sum(weight * value(name) for name, weight in comparison.weights(seed).items())

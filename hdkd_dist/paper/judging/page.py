@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from hdkd_dist.paper.judging.claims import claims
 from hdkd_dist.paper.judging.comparisons import BESIDE, METRIC, Claim, Evidence
+from hdkd_dist.paper.judging.looks import judge_claims, looks
 from hdkd_dist.paper.judging.statistics import (
     DIRECTIONS,
     LEVEL,
@@ -16,7 +17,7 @@ from hdkd_dist.paper.judging.statistics import (
     Interval,
     counted,
 )
-from hdkd_dist.paper.judging.verdicts import Finding, JudgedClaim, judge_claims, looks
+from hdkd_dist.paper.judging.verdicts import Finding, JudgedClaim
 from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.planning import settings_or_default
 from hdkd_dist.paper.scales import DATA_SETS

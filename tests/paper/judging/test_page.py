@@ -8,8 +8,8 @@ from made_up import SMALL
 from runs_like_the_papers import HOLDING, PLANNED, SEEDS, STATED, claim
 
 from hdkd_dist.paper.judging.comparisons import Evidence
+from hdkd_dist.paper.judging.looks import judge_claims
 from hdkd_dist.paper.judging.page import claims_page
-from hdkd_dist.paper.judging.verdicts import judge_claims
 from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.trials import Folders
 
