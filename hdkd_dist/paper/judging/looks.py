@@ -53,9 +53,18 @@ class Look:
                 f"({low:+.2f} to {high:+.2f}, {found.freedom} degrees of freedom): "
                 f"{finding.sign}{size} [{state}]"
             )
-        missing = self.of - len(self.judged)
-        then = "all are closed: it may stop" if self.may_stop else "it goes on to the next look"
-        yield f"after {self.seeds} seeds: {f'{missing} await runs' if missing else then}"
+        yield f"after {self.seeds} seeds: {self.what_follows}"
+
+    @property
+    def what_follows(self) -> str:
+        """Say whether the study goes on."""
+        if missing := self.of - len(self.judged):
+            return f"{missing} await runs"
+        if self.may_stop:
+            return "all are closed: it may stop"
+        if self.seeds == LOOKS[-1]:
+            return "this was the last look: what is open stays open"
+        return "it goes on to the next look"
 
 
 def looks(claims: Sequence[Claim], evidence: Evidence) -> list[Look]:

@@ -17,6 +17,7 @@ from hdkd_dist.paper.judging.statistics import (
     Interval,
     counted,
 )
+from hdkd_dist.paper.judging.summary import summary_lines
 from hdkd_dist.paper.judging.verdicts import Finding, JudgedClaim
 from hdkd_dist.paper.ledger import Ledger
 from hdkd_dist.paper.planning import settings_or_default
@@ -77,11 +78,14 @@ def claims_page(ledger: Ledger, evidence: Evidence, tables: str) -> Iterator[str
     )
     if trained := trained_on(run for run in ledger.records.values() if run.has_test):
         yield f"\n{trained}"
+    yield "\n## In short\n"
+    yield from summary_lines(found)
     yield "\n## Primary statements\n"
     header = ["statement", "ours", percent(LOOK_LEVEL), "the paper", "sign", "size"]
     yield markdown_table([header, *map(primary_cells, by_standing["primary"])])
+    yield "\nAs they were looked at:\n"
     for look in looks(stated, evidence):
-        yield "\n" + "\n".join(f"- {line}" for line in look.lines())
+        yield from (f"- {line}" for line in look.lines())
     yield "\n## All other statements\n"
     header = ["claim", "sign", "its statements", "size"]
     yield markdown_table([header, *map(short_cells, by_standing["secondary"])])

@@ -91,6 +91,10 @@ def test_the_study_may_stop_when_all_primary_statements_are_closed():
     (noisy,) = looks(PRIMARY, evidence(runs(MEANS, 2.0, seeds=3)))
     assert not noisy.may_stop
     assert list(noisy.lines())[-1] == "after 3 seeds: it goes on to the next look"
+    last = looks(PRIMARY, evidence(runs(MEANS, 40.0)))[-1]
+    assert (
+        list(last.lines())[-1] == "after 8 seeds: this was the last look: what is open stays open"
+    )
     # A statement whose effect is smaller than the paper's is closed, whatever its sign.
     flat = [Claim("P1.", [compared("naive_dkd", "msdnet", 6.0)], "primary")]
     (look,) = looks(flat, evidence(runs({**MEANS, "naive_dkd": 30.0}, 0.3, seeds=3)))

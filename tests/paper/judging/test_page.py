@@ -22,11 +22,20 @@ def page(records):
 
 def test_the_page_leads_with_primary_statements_and_ends_with_exploratory_ones():
     text = page(HOLDING.records)
-    parts = ["## Primary", "| P1. ", "after 8 seeds", "## All other", "## How it is", "## Explo"]
+    parts = [
+        "## In short",
+        "**Holds:**",
+        "## Primary",
+        "| P1. ",
+        "after 8 seeds",
+        "## All other",
+        "## How it is",
+        "## Explo",
+    ]
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
     short, details = text.split("## How it is judged")
-    assert "**confirmed**" in short.split("P1.")[1].split("\n")[0]
+    assert "**confirmed**" in short.split("| P1.")[1].split("\n")[0]
     assert claim("(Ours, suggested by").text not in short
     assert claim("(Ours, suggested by").text in details.split("## Exploratory")[1]
     assert "All seeds share one draw of the training images" in details
