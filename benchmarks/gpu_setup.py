@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from operations import RATE, Autocasting
+from operations import RATE, STEPS, Autocasting
 from torch import Tensor
 
 from hdkd_dist.config.settings import Settings
@@ -80,7 +80,7 @@ def algorithm_on(
         "gradient_accumulation_steps": 1,
         "torch_autocast": {"enabled": True},
     }
-    weights = configured_weights(settings, network.num_exits, device)
+    weights = configured_weights(settings, network.num_exits, STEPS, device)
     prepare = Normalize.of([0.5] * 3, [0.2] * 3, device)
     engine = Autocasting(network, optimizer)
     return build_algorithm(engine, weights, prepare, settings, deepspeed, mean=alone)

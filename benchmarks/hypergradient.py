@@ -41,6 +41,7 @@ from hdkd_dist.training.gamma import build_algorithm, configured_weights
 from hdkd_dist.training.health import peak_memory_mb
 
 RATE, MOMENTUM, CLASSES = 0.1, 0.9, 100
+STEPS = 1000  # of the training whose step is timed
 CPU = torch.device("cpu")
 
 
@@ -93,7 +94,7 @@ def algorithm_of(preset: str, contestant: Contestant, dtype: torch.dtype) -> Alg
     if contestant.plain_formulation:
         network = plain_formulation(network)
     hypergradient.jvp = contestant.jvp
-    weights = configured_weights(settings, network.num_exits, CPU)
+    weights = configured_weights(settings, network.num_exits, STEPS, CPU)
     weights.gamma.data, weights.initial = weights.gamma.to(dtype), weights.initial.to(dtype)
     weights.temperature = weights.temperature.to(dtype)
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM)

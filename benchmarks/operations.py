@@ -36,6 +36,7 @@ from hdkd_dist.training.gamma import build_algorithm, configured_weights
 
 CPU = torch.device("cpu")  # of the fake tensors; the counts do not depend on it
 RATE = 0.1
+STEPS = 1000  # of the training whose step is counted
 
 
 class Operations(TorchDispatchMode):
@@ -121,7 +122,7 @@ def fake_step(preset: str, batch: int, gamma: dict[str, Any] | None = None) -> I
         }
     )
     side = resolve(preset, {}).input_size
-    weights = configured_weights(settings, build_fake(preset).num_exits, CPU)
+    weights = configured_weights(settings, build_fake(preset).num_exits, STEPS, CPU)
     with FakeTensorMode(allow_non_fake_inputs=True):
         network = build(preset).train()
         channels_last_weights(network)

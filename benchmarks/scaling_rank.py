@@ -89,7 +89,7 @@ class ScalingRank:
             mode: Trainee(
                 build_algorithm(
                     engine,
-                    configured_weights(config.hdkd, network.num_exits, CPU),
+                    configured_weights(config.hdkd, network.num_exits, 1000, CPU),
                     normalize,
                     config.hdkd,
                     config.deepspeed,

@@ -40,10 +40,9 @@ def record_run(
     config = {"train_batch_size": 8, "hdkd": chosen.model_dump(mode="json")}
     (folder / "config.json").write_text(json.dumps(config))
     layout = LossLayout(exits)
-    device = torch.device("cpu")
-    weights = configured_weights(chosen, exits, device)
+    device, epochs = torch.device("cpu"), chosen.schedule.epochs
+    weights = configured_weights(chosen, exits, epochs * STEPS, device)
     weights.meta.average_ce = torch.ones(exits)
-    epochs = chosen.schedule.epochs
     run = SimpleNamespace(
         engine=SimpleNamespace(module=SimpleNamespace(num_exits=exits)),
         weights=weights,

@@ -104,7 +104,7 @@ class GammaSettings(Section):
 
     init: Annotated[str, Field(pattern=f"^({STARTS})$")] = "ds_like"
     optimizer: Optimizer = "adam"
-    lr: Positive = 1e-3  # ε
+    lr: Positive | None = None  # ε; None: Adam's, by the length of the training
     constraint: Constraint = "nonnegative"
     # The step of θ that judges γ; auto: online where it is exact, otherwise lookahead.
     lookahead: Literal["auto", "online", "lookahead"] = "auto"
@@ -115,6 +115,12 @@ class GammaSettings(Section):
     average_of: AverageOf = "metaval"  # the batch whose CE_k Eq. 9 averages
     autocast: bool = True  # run the γ step's passes in bf16 where torch_autocast is on
     replay_sum: str | None = None  # a run whose Σγ/Σγ₀ multiplies γ₀ step by step, as a control
+
+    @model_validator(mode="after")
+    def _descent_has_a_rate(self) -> GammaSettings:
+        if self.optimizer == "sgd" and self.lr is None:
+            raise ValueError('lr must be given with optimizer "sgd": 0.1 to 0.3 worked on CIFAR')
+        return self
 
 
 class RunSettings(Section):

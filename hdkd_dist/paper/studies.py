@@ -202,10 +202,11 @@ def levers(scale: Scale, choose: Choose) -> Iterator[Row]:
     half = ablation_bench(scale).read_config()["train_batch_size"] // 2
 
     def lever(kind: str, every: int, variant: str, **settings: object) -> Row:
+        rate = usual.gamma.lr  # the default takes the number of γ's steps into account
         own = {
             "hdkd.gamma.lookahead": kind,
             GAMMA_EVERY: every,
-            GAMMA_RATE: usual.gamma.lr * every / usual.gamma.every,
+            **({} if rate is None else {GAMMA_RATE: rate * every / usual.gamma.every}),
             **settings,
         }
         trial = changed(as_it_is, variant, own)
@@ -264,7 +265,7 @@ def to_the_letter(scale: Scale, choose: Choose) -> Iterator[Row]:
     the other blocks, if that is plain gradient descent too.
     """
     usual = settings_of(ablated(scale, choose, "", {})).gamma
-    rate = usual.lr if usual.optimizer == "sgd" else PILOT_RATE
+    rate = usual.lr if usual.lr and usual.optimizer == "sgd" else PILOT_RATE
     letter = {
         "hdkd.gamma.lookahead": "lookahead",
         GAMMA_EVERY: 1,

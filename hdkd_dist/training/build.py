@@ -110,7 +110,7 @@ def build_run(config: Config, manifest: Manifest, device: torch.device, fresh: b
             start_from(network, Path(settings.model.init_from))
         exits = cast(MultiExit, network).num_exits
         check_terms(settings.loss, exits, len(manifest.classes))
-        weights = configured_weights(settings, exits, device)
+        weights = configured_weights(settings, exits, settings.schedule.epochs * steps, device)
     engine = build_engine(network.to(device), config, steps)
     decay = settings.model.ema_decay
     normalize = Normalize.of(manifest.image["mean"], manifest.image["std"], device)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from hdkd_dist.config.deepspeed import look_ahead_for
-from hdkd_dist.config.settings import LossSettings, Settings
+from hdkd_dist.config.settings import GammaSettings, LossSettings, Settings
 from hdkd_dist.distributed import ranks
 from hdkd_dist.files.strict_json import read_json
 from hdkd_dist.method.algorithm import Algorithm
@@ -39,9 +39,19 @@ from hdkd_dist.runs.folder import RESULTS
 from hdkd_dist.runs.gamma_curve import read_sum_curve
 from hdkd_dist.runs.results import GammaEntries, GammaRecord
 
+REACH = 0.5  # about as far as Adam may move a weight in a whole training, by default
 
-def configured_weights(settings: Settings, num_exits: int, device: torch.device) -> LossWeights:
+
+def configured_weights(
+    settings: Settings, num_exits: int, steps: int, device: torch.device
+) -> LossWeights:
     """Start γ, its optimiser, L_val and T as a configuration says.
+
+    Args:
+        settings: the section "hdkd".
+        num_exits: K.
+        steps: of θ in the whole training.
+        device: of γ.
 
     Raises:
         ValueError: if the run named by ``fixed:<file>`` or ``replay_sum`` has no γ of this network.
@@ -53,7 +63,7 @@ def configured_weights(settings: Settings, num_exits: int, device: torch.device)
         initial_weights(settings, method, num_exits).to(device),
         torch.cat([existing_entries(method, num_exits), torch.ones(len(terms))]).to(device),
         optimizer=gamma.optimizer if settings.gamma_learns else None,
-        rate=gamma.lr,
+        rate=gamma_rate(gamma, steps),
         constraint=gamma.constraint,
         temperature=1.0 if temperature == "anneal" else temperature,
         annealing=temperature == "anneal",
@@ -67,6 +77,17 @@ def configured_weights(settings: Settings, num_exits: int, device: torch.device)
             )
         weights.sum_curve = read_sum_curve(Path(gamma.replay_sum)).at
     return weights
+
+
+def gamma_rate(gamma: GammaSettings, steps: int) -> float:
+    """Give ε; by default Adam's, which gets smaller the more ``steps`` of θ a training has.
+
+    A step of Adam is about as large as its rate, and labels' weights mostly move one way, up: at
+    the same rate γ would go as far in a long training as there are steps.
+    """
+    if gamma.lr is not None:
+        return gamma.lr
+    return REACH / max(1, steps // gamma.every)
 
 
 def configured_method(settings: Settings) -> Method:

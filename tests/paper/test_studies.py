@@ -15,6 +15,7 @@ from hdkd_dist.paper.scales import SCALES
 from hdkd_dist.paper.studies import ALPHAS, STUDIES, controls
 from hdkd_dist.paper.trials import settings_of
 from hdkd_dist.paper.tuning import SISTERS, STAGES, planned_stage
+from hdkd_dist.training.gamma import gamma_rate
 
 
 def all_trials(scale):
@@ -154,5 +155,6 @@ def test_levers_are_what_their_titles_say(scale):
         kind, often = row.title.split(", ")[:2]
         words = {1: "every step", 2: "every 2nd step", 5: "every 5th step"}
         assert (gamma.lookahead, words[gamma.every]) == (kind, often)
-        far = {"paper": 0.1, "paper_cheap": 0.0005, "small": 0.00025}[scale]
-        assert gamma.lr / gamma.every == pytest.approx(far)  # how far γ goes in an epoch
+        steps = 5 * 2 * 100
+        far = gamma_rate(gamma, steps) * (steps // gamma.every)  # how far γ goes in so many
+        assert far == pytest.approx({"paper": 100, "paper_cheap": 0.5, "small": 0.5}[scale])

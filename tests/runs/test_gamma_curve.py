@@ -20,7 +20,7 @@ def start(method, folder):
         "schedule": {"epochs": 1, "base_lr": 0.1, "base_batch": 8},
         "gamma": {"replay_sum": str(folder)},
     }
-    return configured_weights(Settings.model_validate(given), 3, torch.device("cpu"))
+    return configured_weights(Settings.model_validate(given), 3, 20, torch.device("cpu"))
 
 
 def test_linear_between_records_and_constant_behind_the_last():
@@ -44,7 +44,7 @@ def test_the_size_of_another_run_and_the_proportions_of_the_method(tmp_path):
 
 
 def test_a_method_without_a_replay_keeps_its_weights():
-    weights = configured_weights(settings("naive_dkd"), 3, torch.device("cpu"))
+    weights = configured_weights(settings("naive_dkd"), 3, 20, torch.device("cpu"))
     weights.follow(7)
     torch.testing.assert_close(weights.gamma, weights.initial)
 

@@ -66,7 +66,7 @@ def algorithm_for(engine, config):
     """Algorithm 1 with a fresh γ on the engine's network."""
     from hdkd_dist.training.gamma import build_algorithm, configured_weights
 
-    weights = configured_weights(config.hdkd, engine.module.num_exits, CPU)
+    weights = configured_weights(config.hdkd, engine.module.num_exits, 3, CPU)
     normalize = Normalize.of([0.5] * 3, [0.25] * 3, CPU)
     return build_algorithm(engine, weights, normalize, config.hdkd, config.deepspeed)
 

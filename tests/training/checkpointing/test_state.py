@@ -40,7 +40,7 @@ class Training:
             config = load_config(file, overrides, ranks.world_size())
         network = small_msdnet(seed=0)
         engine = build_engine(network, config, steps_per_epoch=2)
-        weights = configured_weights(config.hdkd, network.num_exits, CPU)
+        weights = configured_weights(config.hdkd, network.num_exits, 8, CPU)
         self.run = SimpleNamespace(
             engine=engine,
             weights=weights,
