@@ -170,6 +170,7 @@ def test_missing_extra_is_one_line_that_names_it(capsys, monkeypatch):
 
 def test_an_extra_that_a_command_imports_at_once_is_named_too(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
+    monkeypatch.delitem(sys.modules, "hdkd_dist.reporting.wandb_workspace", raising=False)
     monkeypatch.setattr(sys, "argv", ["hdkd", "wandb-workspace", "--entity", "us"])
     with pytest.raises(SystemExit) as stop:
         start_command()
