@@ -120,7 +120,8 @@ def after_recording(
     record = Recording()
     with record:
         forward(differentiable(theta), examples[0])
-    assert all(any(one is not None for one in found) for found in record.found.values())
+    kept = {func: any(one is not None for one in found) for func, found in record.found.items()}
+    assert all(kept.values()) or examples[0].device == CPU  # there concatenations are not kept
     return jvp(repeating(forward, record), losses, theta, v, examples)
 
 

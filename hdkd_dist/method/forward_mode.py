@@ -28,7 +28,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from hdkd_dist.method.tangent_rules import RULES, batch_norm, constant, conv2d, other_path
+from hdkd_dist.method.tangent_rules import RULES, batch_norm, cat, constant, conv2d, other_path
 
 
 def pushforward(
@@ -161,5 +161,13 @@ class Tangents(TorchFunctionMode):
 
 
 Known = Mapping[Callable, Sequence[Any]]
-TAKING_OVER: dict[Callable, Callable] = {torch.conv2d: conv2d, functional.batch_norm: batch_norm}
-NAMES: dict[Callable, str] = {torch.conv2d: "convolutions", functional.batch_norm: "batch norms"}
+TAKING_OVER: dict[Callable, Callable] = {
+    torch.conv2d: conv2d,
+    functional.batch_norm: batch_norm,
+    torch.cat: cat,
+}
+NAMES: dict[Callable, str] = {
+    torch.conv2d: "convolutions",
+    functional.batch_norm: "batch norms",
+    torch.cat: "concatenations",
+}

@@ -3,7 +3,7 @@
 dx, dw, db are the tangents of input, weight and bias.
 
 - 2d convolution is bilinear: y = x∗w + b has the tangent x∗dw + dx∗w + db. If y is known from an
-  earlier pass at the same parameters, only the tangent is computed.
+  earlier pass at the same parameters, only the tangent is computed. So with concatenation.
 - Batch norm in training mode maps x to x̂w + b with x̂ = (x − mean)/std over the batch. The Jacobian
   of x ↦ x̂w is w/std times a projection, hence symmetric: the tangent that dx causes is what the
   *backward* pass would give for the gradient dx. To it come x̂dw + db. On a GPU mean and std are not
@@ -70,12 +70,55 @@ def conv2d(
     y = convolve(x, w, b) if known is None else known
     terms = [(a, k) for a, k in ((x, dw), (dx, w)) if a is not None and k is not None]
     dy = convolve(*terms[0], db)
-    for term in terms[1:]:
-        dy += convolve(*term, None)
-    if (y.shape, y.dtype) != (dy.shape, dy.dtype):
-        here, there = (f"{list(t.shape)} in {t.dtype}" for t in (dy, y))
-        raise other_path(f"a convolution that gives {here}, not {there} as recorded")
+    for a, k in terms[1:]:
+        if maps_pixels(k, *geometry, **named_geometry) and in_rows(a) and in_rows(dy):
+            # Added by the product itself, which spares a map and a pass over two.
+            rows(dy).addmm_(rows(a).to(dy.dtype), k.flatten(1).t().to(dy.dtype))
+        else:
+            dy += convolve(a, k, None)
+    check_repeated("a convolution", y, dy)
     return forward_ad.make_dual(y, dy)
+
+
+def maps_pixels(
+    weight: Tensor, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> bool:
+    """Tell whether a convolution maps each pixel by itself: it is a product of matrices."""
+    pointwise = weight.shape[2:].numel() == 1 and groups == 1
+    return pointwise and stride in (1, (1, 1)) and padding in (0, (0, 0), "valid", "same")
+
+
+def in_rows(maps: Tensor) -> bool:
+    """Tell whether the channels of each pixel lie side by side, as in channels last."""
+    return maps.dim() == 4 and maps.is_contiguous(memory_format=torch.channels_last)
+
+
+def rows(maps: Tensor) -> Tensor:
+    """See maps [B, C, H, W] that are :func:`in_rows` as [B·H·W, C]."""
+    return maps.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def check_repeated(what: str, known: Tensor, tangent: Tensor) -> None:
+    """Refuse a recorded value of another kind than the tangent that was computed now.
+
+    Raises:
+        ValueError: if their shapes or dtypes differ.
+    """
+    if (known.shape, known.dtype) != (tangent.shape, tangent.dtype):
+        here, there = (f"{list(t.shape)} in {t.dtype}" for t in (tangent, known))
+        raise other_path(f"{what} that gives {here}, not {there} as recorded")
+
+
+def cat(
+    known: Tensor | None, tensors: tuple[Tensor, ...] | list[Tensor], *dim: Any, **named: Any
+) -> Tensor:
+    """Concatenate tangents; ``known`` is what the values give, if it is known."""
+    duals = [unpack(tensor) for tensor in tensors]
+    if known is None or all(dx is None for _, dx in duals):
+        return torch.cat(tensors, *dim, **named)
+    dy = torch.cat([torch.zeros_like(x) if dx is None else dx for x, dx in duals], *dim, **named)
+    check_repeated("a concatenation", known, dy)
+    return forward_ad.make_dual(known, dy)
 
 
 class Statistics(NamedTuple):

@@ -86,6 +86,11 @@ def conv(c: int, **arguments) -> nn.Conv2d:
     return nn.Conv2d(c, c, 3, padding=1, **arguments)
 
 
+def channels_last(module: nn.Module) -> Apply:
+    """A module on the map with each pixel's channels side by side."""
+    return Apply(lambda x, inner: inner(x.contiguous(memory_format=torch.channels_last)), module)
+
+
 def shared(c: int) -> nn.Module:
     one, other = conv(c), conv(c)
     other.weight = one.weight
@@ -128,6 +133,16 @@ KINDS: dict[str, Callable[[int], nn.Module]] = {
     "conv2d, grouped": lambda c: conv(c, groups=2),
     "conv2d, depthwise": lambda c: conv(c, groups=c),
     "conv2d, dilated and strided": lambda c: nn.Conv2d(c, 9, 3, stride=2, dilation=2, padding=2),
+    "conv2d, 1×1": lambda c: nn.Conv2d(c, 9, 1),
+    "conv2d, 1×1, channels last": lambda c: channels_last(nn.Conv2d(c, 9, 1)),
+    "conv2d, 1×1, channels last, grouped": lambda c: channels_last(nn.Conv2d(c, 8, 1, groups=2)),
+    "conv2d, 1×1, channels last, strided": lambda c: channels_last(nn.Conv2d(c, 9, 1, stride=2)),
+    "conv2d, 1×1, channels last, as large by stride and border": lambda c: channels_last(
+        nn.Conv2d(c, 9, 1, stride=2, padding=2)
+    ),
+    "conv2d, 1×1, channels last, of what does not move": lambda c: Apply(
+        lambda x, layer: layer(x.detach()), channels_last(nn.Conv2d(c, 9, 1))
+    ),
     "conv2d, reflected border": lambda c: conv(c, padding_mode="reflect"),
     "conv2d, padding same": lambda c: nn.Conv2d(c, c, 3, padding="same"),
     "conv2d, weight by keyword": lambda c: Apply(

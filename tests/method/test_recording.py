@@ -6,10 +6,12 @@ import pytest
 import torch
 from test_forward_mode import function_of, parameters_and_direction
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional
 
 from hdkd_dist.method.forward_mode import pushforward
-from hdkd_dist.method.recording import WORTH_KEEPING, Output, Recording
+from hdkd_dist.method.recording import KEEPING, WORTH_KEEPING, Output, Recording
+from hdkd_dist.method.tangent_rules import cat
 from hdkd_dist.models import build
 
 
@@ -43,6 +45,44 @@ def test_recorded_outputs_are_used():
     record.found[torch.conv2d] = [o and Output(torch.randn_like(o.value), 0) for o in outputs]
     wrong, _ = repeated(record, network, images)
     assert not torch.allclose(wrong, right, atol=1e-2)
+
+
+def test_concatenations_are_used_where_they_are_kept(monkeypatch):
+    """As on a GPU: to the bit what computing them again gives, and really taken over."""
+    network, images = build("msdnet-digits", 5), torch.randn(4, 3, 16, 16)
+    record = recorded(network, images)
+    torch.manual_seed(0)
+    expected = repeated(record, network, images)
+    monkeypatch.setitem(KEEPING, torch.cat, lambda y, *_, **__: Output(y.detach(), y._version))
+    record = recorded(network, images)
+    torch.manual_seed(0)
+    found = repeated(record, network, images)
+    assert all(map(torch.equal, found, expected))
+    outputs = record.found[torch.cat]
+    assert len(outputs) == 5
+    assert all(output.unchanged() is not None for output in outputs)
+    record.found[torch.cat] = [Output(torch.randn_like(o.value), 0) for o in outputs]
+    torch.manual_seed(0)
+    _, wrong = repeated(record, network, images)
+    assert not torch.allclose(wrong, found[1], atol=1e-2)
+
+
+@pytest.mark.parametrize("moving", [(0,), (1,), (0, 1)])
+def test_what_is_concatenated_may_move_in_part(moving):
+    parts = [torch.randn(2, channels, 3, 3) for channels in (2, 3)]
+    directions = [torch.randn_like(part) for part in parts]
+    known = torch.cat(parts, dim=1)
+    with forward_ad.dual_level():
+        duals = [
+            forward_ad.make_dual(part, direction) if k in moving else part
+            for k, (part, direction) in enumerate(zip(parts, directions, strict=True))
+        ]
+        expected = forward_ad.unpack_dual(torch.cat(duals, dim=1))
+        for found in (cat(known, duals, 1), cat(known, duals, dim=1), cat(None, duals, dim=1)):
+            assert all(map(torch.equal, forward_ad.unpack_dual(found), expected))
+        with pytest.raises(ValueError, match=r"a concatenation that gives \[2, 5, 3, 3\] .* not"):
+            cat(known[:1], duals, 1)
+    assert cat(known, parts, 1) is not known  # nothing moves: as torch has it
 
 
 def test_statistics_are_those_of_the_batch_alone():
