@@ -29,7 +29,7 @@ def train(method: str = "hdkd", epochs: int = 6, seed: int = 0) -> list[float]:
     network = build("msdnet-digits").train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     schedule = CosineAnnealingLR(optimizer, epochs)
-    weights = start(method, network.num_exits)
+    weights = start(method, network.num_exits, steps=epochs * (len(training) // 64))
     engine = hdkd.PlainEngine(network, optimizer)
     algorithm = hdkd.Algorithm(engine, weights, lookahead="online")
 
@@ -45,13 +45,16 @@ def train(method: str = "hdkd", epochs: int = 6, seed: int = 0) -> list[float]:
     return accuracies(network.eval(), DataLoader(test, batch_size=400))
 
 
-def start(method: str, num_exits: int) -> hdkd.LossWeights:
-    """Start γ where every teacher teaches equally; it learns by Adam where the method says so."""
+def start(method: str, num_exits: int, steps: int) -> hdkd.LossWeights:
+    """Start γ where every teacher teaches equally; it learns by Adam where the method says so.
+
+    Adam's steps are about as large as its rate: all of them add up to a half at most.
+    """
     row = hdkd.METHODS[method]
     initial = hdkd.ds_like(row, num_exits, kd_weight=1.0, kd_share="per_pair")
     exists = hdkd.existing_entries(row, num_exits)
     optimizer = "adam" if row.learns else None
-    return hdkd.start_weights(initial, exists, optimizer=optimizer, rate=1e-3)
+    return hdkd.start_weights(initial, exists, optimizer=optimizer, rate=0.5 / steps)
 
 
 def digits() -> TensorDataset:

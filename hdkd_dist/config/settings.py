@@ -116,12 +116,6 @@ class GammaSettings(Section):
     autocast: bool = True  # run the γ step's passes in bf16 where torch_autocast is on
     replay_sum: str | None = None  # a run whose Σγ/Σγ₀ multiplies γ₀ step by step, as a control
 
-    @model_validator(mode="after")
-    def _descent_has_a_rate(self) -> GammaSettings:
-        if self.optimizer == "sgd" and self.lr is None:
-            raise ValueError('lr must be given with optimizer "sgd": 0.1 to 0.3 worked on CIFAR')
-        return self
-
 
 class RunSettings(Section):
     """Output of a run, its seed, and how long it may stand still."""
@@ -163,6 +157,15 @@ class Settings(Section):
     def _captured_or_compiled(self) -> Settings:
         if self.run.cuda_graphs and self.model.compile:
             raise ValueError("run.cuda_graphs and model.compile exclude each other: choose one")
+        return self
+
+    @model_validator(mode="after")
+    def _descent_has_a_rate(self) -> Settings:
+        if self.gamma_learns and self.gamma.optimizer == "sgd" and self.gamma.lr is None:
+            raise ValueError(
+                'gamma.lr must be given with gamma.optimizer "sgd": on CIFAR 0.1 to 0.3 worked at '
+                "every 4th step"
+            )
         return self
 
     @property

@@ -3,7 +3,8 @@
 dx, dw, db are the tangents of input, weight and bias.
 
 - 2d convolution is bilinear: y = x∗w + b has the tangent x∗dw + dx∗w + db. If y is known from an
-  earlier pass at the same parameters, only the tangent is computed. So with concatenation.
+  earlier pass at the same parameters, only the tangent is computed. Concatenations take over
+  theirs in the same way.
 - Batch norm in training mode maps x to x̂w + b with x̂ = (x − mean)/std over the batch. The Jacobian
   of x ↦ x̂w is w/std times a projection, hence symmetric: the tangent that dx causes is what the
   *backward* pass would give for the gradient dx. To it come x̂dw + db. On a GPU mean and std are not
@@ -71,16 +72,15 @@ def conv2d(
     terms = [(a, k) for a, k in ((x, dw), (dx, w)) if a is not None and k is not None]
     dy = convolve(*terms[0], db)
     for a, k in terms[1:]:
-        if maps_pixels(k, *geometry, **named_geometry) and in_rows(a) and in_rows(dy):
-            # Added by the product itself, which spares a map and a pass over two.
+        if is_pointwise(k, *geometry, **named_geometry) and is_summed_in_product(a, dy):
             rows(dy).addmm_(rows(a).to(dy.dtype), k.flatten(1).t().to(dy.dtype))
         else:
             dy += convolve(a, k, None)
-    check_repeated("a convolution", y, dy)
+    check_same_kind("a convolution", y, dy)
     return forward_ad.make_dual(y, dy)
 
 
-def maps_pixels(
+def is_pointwise(
     weight: Tensor, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
 ) -> bool:
     """Tell whether a convolution maps each pixel by itself: it is a product of matrices."""
@@ -88,17 +88,24 @@ def maps_pixels(
     return pointwise and stride in (1, (1, 1)) and padding in (0, (0, 0), "valid", "same")
 
 
-def in_rows(maps: Tensor) -> bool:
-    """Tell whether the channels of each pixel lie side by side, as in channels last."""
-    return maps.dim() == 4 and maps.is_contiguous(memory_format=torch.channels_last)
+def is_summed_in_product(a: Tensor, dy: Tensor) -> bool:
+    """Tell whether a product with the maps ``a`` is to add itself to ``dy``, which spares a map.
+
+    That takes channels last. On a GPU float32 stays a convolution, which may round to TF32.
+    """
+    in_rows = all(
+        maps.dim() == 4 and maps.is_contiguous(memory_format=torch.channels_last)
+        for maps in (a, dy)
+    )
+    return in_rows and not (dy.is_cuda and dy.dtype == torch.float32)
 
 
 def rows(maps: Tensor) -> Tensor:
-    """See maps [B, C, H, W] that are :func:`in_rows` as [B·H·W, C]."""
+    """See maps [B, C, H, W] in channels last as [B·H·W, C]."""
     return maps.permute(0, 2, 3, 1).flatten(0, 2)
 
 
-def check_repeated(what: str, known: Tensor, tangent: Tensor) -> None:
+def check_same_kind(what: str, known: Tensor, tangent: Tensor) -> None:
     """Refuse a recorded value of another kind than the tangent that was computed now.
 
     Raises:
@@ -117,7 +124,7 @@ def cat(
     if known is None or all(dx is None for _, dx in duals):
         return torch.cat(tensors, *dim, **named)
     dy = torch.cat([torch.zeros_like(x) if dx is None else dx for x, dx in duals], *dim, **named)
-    check_repeated("a concatenation", known, dy)
+    check_same_kind("a concatenation", known, dy)
     return forward_ad.make_dual(known, dy)
 
 

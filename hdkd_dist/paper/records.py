@@ -105,7 +105,8 @@ def record_of(trial: Trial, folder: Path, data: str) -> Record:
     """Read the finished run in ``folder``; ``data``: see ``Record``."""
     results = read_results(folder)
     kept: dict[str, Any] = {"exits": results["exits"], "gamma": dict(results["gamma"])}
-    kept["gamma"].pop("sha256_by_rank", None)
+    for name in ("sha256_by_rank", "rate"):
+        kept["gamma"].pop(name, None)
     steps = [event for event in read_metrics(folder) if event["event"] == "step"]
     kept["gamma"]["mean_sum_ratio"] = statistics.fmean(event[names.GAMMA_SUM] for event in steps)
     kept["train"] = {**results["train"], **training_of(steps)}

@@ -140,6 +140,7 @@ class GammaAtEnd(GammaEntries):
 class GammaRecord(GammaAtEnd, total=False):
     """γ at the end, with the sha256 of each rank's bits, which show that the ranks agree."""
 
+    rate: float | None  # ε; None: γ did not learn
     sha256_by_rank: list[str]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -87,7 +88,7 @@ def gamma_rate(gamma: GammaSettings, steps: int) -> float:
     """
     if gamma.lr is not None:
         return gamma.lr
-    return REACH / max(1, steps // gamma.every)
+    return REACH / math.ceil(steps / gamma.every)
 
 
 def configured_method(settings: Settings) -> Method:
@@ -267,10 +268,10 @@ def gradient_share(optimizer: Mapping[str, Any]) -> float:
 
 
 def reuses_convolutions(settings: Settings, deepspeed: Mapping[str, Any]) -> bool:
-    """Tell whether the forward-mode pass may take the convolutions' outputs from the training pass.
+    """Tell whether the forward-mode pass may take over what the training pass has found.
 
-    It is faster by a forward pass's convolutions. With accumulation it would cost much memory, a
-    compiled pass has none to give, and both passes must have the same precision.
+    It is faster by a forward pass's convolutions and more. With accumulation it would cost much
+    memory, a compiled pass has none to give, and both passes must have the same precision.
     """
     online = look_ahead_for(settings.gamma.lookahead, deepspeed) == "online"
     alike = settings.gamma.autocast or not autocasts(deepspeed) or not online
@@ -310,7 +311,9 @@ def gamma_record(
             values["terms"] = dict(zip(layout.terms, added, strict=True))
         return values
 
+    optimizer = weights.optimizer
     return {
+        "rate": None if optimizer is None else optimizer.param_groups[0]["lr"],
         "initial": entries(weights.initial),
         **entries(weights.gamma),
         "sum_ratio": float(weights.sum_ratio),

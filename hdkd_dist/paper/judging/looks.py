@@ -27,11 +27,13 @@ class Look:
         seeds: so many of the first ones.
         judged: statements.
         of: how many primary statements there are.
+        last: whether no seeds are planned for another look.
     """
 
     seeds: int
     judged: Sequence[JudgedClaim]
     of: int
+    last: bool
 
     @property
     def may_stop(self) -> bool:
@@ -62,7 +64,7 @@ class Look:
             return f"{missing} await runs"
         if self.may_stop:
             return "all are closed: it may stop"
-        if self.seeds == LOOKS[-1]:
+        if self.last:
             return "this was the last look: what is open stays open"
         return "it goes on to the next look"
 
@@ -77,10 +79,9 @@ def looks(claims: Sequence[Claim], evidence: Evidence) -> list[Look]:
     primary = [claim for claim in claims if claim.standing == "primary"]
     past: dict[str, JudgedClaim] = {}
     found: list[Look] = []
-    for count in LOOKS:
+    planned = [count for count in LOOKS if count <= len(evidence.seeds)]
+    for count in planned:
         seeds = list(evidence.seeds)[:count]
-        if len(seeds) < count:
-            break
         judged = []
         for claim in primary:
             now = evidence_of(pooled(claim, primary), seeds, evidence)
@@ -94,7 +95,7 @@ def looks(claims: Sequence[Claim], evidence: Evidence) -> list[Look]:
             judged.append(past[claim.text])
         if not judged:
             break
-        found.append(Look(count, judged, len(primary)))
+        found.append(Look(count, judged, len(primary), last=count == planned[-1]))
     return found
 
 

@@ -44,5 +44,6 @@ def test_a_sentence_says_how_large_the_effects_are():
     means = [each.interval.mean for each in several.of("claim")]
     assert f"Here: {min(means):+.1f} to {max(means):+.1f}; " in sentence(several)
     assert spread([0.31, 0.29]) == "+0.3"
+    assert spread([-0.04, 0.04]) == "+0.0"
     nothing = judge_claims(STATED, Evidence.of({}, HOLDING.planned, HOLDING.seeds))
     assert [sentence(each) for each in nothing] == [each.claim.text for each in nothing]
