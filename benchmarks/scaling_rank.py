@@ -27,6 +27,7 @@ from hdkd_dist.training.process_group import joined_ranks
 
 CONFIG = Path(__file__).parents[1] / "ds_configs/cifar100_small.json"
 CLASSES, CPU = 100, torch.device("cpu")
+STEPS = 1000  # of the training whose steps are timed
 MODES: dict[str, dict[str, Any]] = {
     "plain": {"hdkd.method": "naive_dkd"},  # all losses, γ fixed
     "default": {"hdkd.method": "hdkd"},  # as it is shipped
@@ -89,7 +90,7 @@ class ScalingRank:
             mode: Trainee(
                 build_algorithm(
                     engine,
-                    configured_weights(config.hdkd, network.num_exits, 1000, CPU),
+                    configured_weights(config.hdkd, network.num_exits, STEPS, CPU),
                     normalize,
                     config.hdkd,
                     config.deepspeed,

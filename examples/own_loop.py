@@ -48,7 +48,7 @@ def train(method: str = "hdkd", epochs: int = 6, seed: int = 0) -> list[float]:
 def start(method: str, num_exits: int, steps: int) -> hdkd.LossWeights:
     """Start γ where every teacher teaches equally; it learns by Adam where the method says so.
 
-    Adam's steps are about as large as its rate: all of them add up to a half at most.
+    Adam's steps are about as large as its rate: all of them add up to about a half.
     """
     row = hdkd.METHODS[method]
     initial = hdkd.ds_like(row, num_exits, kd_weight=1.0, kd_share="per_pair")

@@ -69,7 +69,7 @@ class Algorithm:
         casts_together: see :func:`~hdkd_dist.method.functional.forward_of`.
         scope: whose batch the hypergradient belongs to; ``local`` averages over ranks only at its
             end, which is an approximation.
-        reuses_convolutions: whether the forward-mode pass takes over what the training pass has
+        takes_over: whether the forward-mode pass takes over what the training pass has
             computed; needs a single micro-batch and passes of one precision.
         graphs: repeat the passes as CUDA graphs; None: the host starts each operation.
         mean: averages tensors over ranks.
@@ -85,7 +85,7 @@ class Algorithm:
     autocast: torch.dtype | None = None
     casts_together: bool = False
     scope: Literal["global", "local"] = "global"
-    reuses_convolutions: bool = False
+    takes_over: bool = False
     graphs: Graphs | None = None
     mean: Mean = alone
 
@@ -282,7 +282,7 @@ class Algorithm:
 
     def recording(self) -> Recording | None:
         """Begin a record of what the forward-mode pass can use of a training pass."""
-        if not self.reuses_convolutions:
+        if not self.takes_over:
             return None
         network = self.engine.module
         return Recording(buffers_read(network).items() if self.reads_buffers else ())

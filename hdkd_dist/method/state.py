@@ -44,6 +44,11 @@ class LossWeights:
         """Whether γ moves by its hypergradient."""
         return self.optimizer is not None
 
+    @property
+    def rate(self) -> float | None:
+        """ε, γ's learning rate; None where γ does not learn."""
+        return None if self.optimizer is None else self.optimizer.param_groups[0]["lr"]
+
     def step(self, gradient: Tensor) -> None:
         """Move γ to project(γ − ε·∂L_val/∂γ) (Alg. 1), in place.
 

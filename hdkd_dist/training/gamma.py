@@ -190,7 +190,7 @@ def build_algorithm(
         autocast=half,
         casts_together=isinstance(engine.module, MultiExitNetwork),
         scope=gamma.scope,
-        reuses_convolutions=reuses_convolutions(settings, deepspeed),
+        takes_over=takes_over(settings, deepspeed),
         graphs=Graphs(CudaCapture()) if captures(settings, engine.module, device) else None,
         mean=mean,
     )
@@ -267,7 +267,7 @@ def gradient_share(optimizer: Mapping[str, Any]) -> float:
     return 1 + params.get("momentum", 0.0) if params.get("nesterov") else 1.0
 
 
-def reuses_convolutions(settings: Settings, deepspeed: Mapping[str, Any]) -> bool:
+def takes_over(settings: Settings, deepspeed: Mapping[str, Any]) -> bool:
     """Tell whether the forward-mode pass may take over what the training pass has found.
 
     It is faster by a forward pass's convolutions and more. With accumulation it would cost much
@@ -311,9 +311,8 @@ def gamma_record(
             values["terms"] = dict(zip(layout.terms, added, strict=True))
         return values
 
-    optimizer = weights.optimizer
     return {
-        "rate": None if optimizer is None else optimizer.param_groups[0]["lr"],
+        "rate": weights.rate,
         "initial": entries(weights.initial),
         **entries(weights.gamma),
         "sum_ratio": float(weights.sum_ratio),

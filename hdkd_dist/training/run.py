@@ -261,8 +261,8 @@ def train_and_report(
         check_seen(folder)
         watchdog.keep_stacks_in(folder / STACKS)
     progress, records = begin(run, start)
-    if leader and (optimizer := run.weights.optimizer) is not None:
-        print(f"γ learns at a rate of {optimizer.param_groups[0]['lr']:.3g}", flush=True)
+    if leader and run.weights.learns:
+        print(f"γ learns at a rate of {run.weights.rate:.3g}", flush=True)
     tracker = None
     with ranks.agreement():
         if leader:

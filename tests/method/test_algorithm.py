@@ -74,9 +74,9 @@ def stored(count, side, device):
     ("method", "accumulation", "how"),
     [
         ("hdkd", 1, {"lookahead": "lookahead"}),
-        ("hdkd", 1, {"lookahead": "lookahead", "reuses_convolutions": True}),
+        ("hdkd", 1, {"lookahead": "lookahead", "takes_over": True}),
         ("hdkd", 2, {"lookahead": "lookahead"}),
-        ("hdkd", 1, {"lookahead": "online", "reuses_convolutions": True}),
+        ("hdkd", 1, {"lookahead": "online", "takes_over": True}),
         ("hdkd", 2, {"lookahead": "online"}),
         ("hdkd", 2, {"lookahead": "online", "scope": "local"}),
         ("impr", 1, {}),
@@ -188,7 +188,7 @@ def double_algorithm(accumulation=1, mean=alone, sgd=None, weights=None, frozen=
 def test_gamma_step_agrees_with_double_backward(kind, reuses):
     """With recorded convolutions or without; θ and its statistics go on as they do alone."""
     train, metaval = stored(2, 16, CPU)
-    algorithm = double_algorithm(lookahead=kind, reuses_convolutions=reuses)
+    algorithm = double_algorithm(lookahead=kind, takes_over=reuses)
     twin = double_algorithm()
     theta = {name: value.detach().clone() for name, value in algorithm.theta.items()}
     _, found = algorithm.step([train], [metaval], RATE)
@@ -312,7 +312,7 @@ def assert_online_is_exact(nesterov, accumulation, equilibrium, frozen=None):
         frozen=frozen,
         arguments=arguments,
         lookahead="online",
-        reuses_convolutions=accumulation == 1,
+        takes_over=accumulation == 1,
     )
     for _ in range(2):
         algorithm.train_step(batches)

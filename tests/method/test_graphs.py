@@ -70,7 +70,7 @@ EXPECTED = {
 def test_graphs_change_nothing(kind, reuses):
     def make(**how):
         weights = {"annealing": True, "temperature": 1.0}
-        how |= {"lookahead": kind, "reuses_convolutions": reuses, "weights": weights}
+        how |= {"lookahead": kind, "takes_over": reuses, "weights": weights}
         return algorithm_for(small_msdnet().train(), **how)
 
     assert assert_same_with_graphs(make) == EXPECTED[kind]
@@ -99,9 +99,7 @@ def test_passes_of_another_precision_and_further_passes(how, constraint):
 
 def test_batch_of_another_size_runs_as_it_is():
     def make(**how):
-        return algorithm_for(
-            small_msdnet().train(), lookahead="online", reuses_convolutions=True, **how
-        )
+        return algorithm_for(small_msdnet().train(), lookahead="online", takes_over=True, **how)
 
     sizes = (8, 8, 8, 8, 8, 8, 8, 6, 6, 6, 8, 8)
     assert assert_same_with_graphs(make, sizes=sizes) == EXPECTED["online"]
@@ -123,7 +121,7 @@ def test_pass_that_draws_random_numbers_is_not_captured():
         network.classifiers[0].linear = nn.Sequential(
             nn.Dropout(0.5), network.classifiers[0].linear
         )
-        return algorithm_for(network, lookahead="online", reuses_convolutions=True, **how)
+        return algorithm_for(network, lookahead="online", takes_over=True, **how)
 
     with pytest.warns(UserWarning, match="CUDA graph: it draws random numbers"):
         assert assert_same_with_graphs(make) == set()

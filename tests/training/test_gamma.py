@@ -169,6 +169,7 @@ def test_a_run_keeps_the_weights_of_further_losses_by_name(my_losses):
     (my_losses / "results.json").write_text(json.dumps({"gamma": record}))
 
     assert record["terms"] == record["initial"]["terms"] == {"confidence": 0.25}
+    assert record["rate"] == pytest.approx(0.5 / (STEPS / 2))
     again = start("hdkd", f"fixed:{my_losses}", terms={"my_losses:confidence": 9})
     assert torch.equal(again.gamma, weights.gamma)
     with pytest.raises(ValueError, match=r"further losses \['confidence'\], but .* names \[\]"):
